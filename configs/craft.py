@@ -1,0 +1,16 @@
+"""CRAFT: cross-view alignment and KD weighted by reliability, de-alignment by its complement (paper, 3.5).
+
+    python -m craft_jax.main --config=configs/craft.py[:preset]
+
+Ablations are overrides: --config.contrastive.weight=0, --config.dealign.weight=0,
+--config.dealign.form=shift, --config.contrastive.positives=each, and, for r = 1/2 everywhere,
+--config.reliability.alpha=0 --config.reliability.beta=0.
+"""
+
+from configs import default
+
+
+def get_config(preset=""):
+    config = default.get_config(preset)
+    config.method = "craft"
+    return config

@@ -1,0 +1,170 @@
+"""Every configuration key, its default and its meaning. The other files change a few lines of this one.
+
+The values are the paper's protocol (its table 1) on CIFAR-10, ResNet-56 to ResNet-20. A preset, named after
+a colon, changes the scale (`digits`, `cifar10_cpu`, `smoke`) or the protocol (`matched`); several are
+joined by commas and applied in order:
+
+    python -m craft_jax.main --config=configs/craft.py                    # a CUDA GPU, 200 epochs
+    python -m craft_jax.main --config=configs/craft.py:digits             # minutes on a laptop, no download
+    python -m craft_jax.main --config=configs/kd.py:cifar10_cpu,matched   # KD on CRAFT's views, on a CPU
+    python -m craft_jax.main --config=configs/craft.py --config.seed=1 --config.dealign.weight=0
+"""
+
+import ml_collections
+
+
+def _defaults():
+    config = ml_collections.ConfigDict()
+
+    config.seed = 0  # of initialisation, data order, crops, corruptions and CRD's draws
+    config.method = "erm"  # a key of craft_jax.methods.METHODS
+    config.dtype = "float32"  # or "bfloat16": compute only; parameters, norms and losses stay float32
+    config.batch_size = 128  # images a step, over all devices; a last partial batch is dropped
+    config.epochs = 200
+
+    config.data = data = ml_collections.ConfigDict()
+    data.name = "cifar10"  # "cifar10", "cifar100" (both TFDS), "digits" (embedded), "npz" (your own)
+    data.dir = ""  # TFDS: its data directory, "" for TFDS's default; npz: the .npz file
+    data.validation = 0  # hold out so many training images and evaluate on them, not on the test set
+    data.crop_padding = 4  # pixels of zero padding before the random crop
+    data.flip = True  # random horizontal flip; never for digits
+
+    config.student = student = ml_collections.ConfigDict()
+    student.name = "resnet20"  # a key of craft_jax.models.REGISTRY
+
+    config.teacher = teacher = ml_collections.ConfigDict()
+    teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
+    teacher.cache = "runs/teachers"  # where teachers trained on the way are kept and found again
+    teacher.name = "resnet56"
+    teacher.seed = 0
+    teacher.epochs = 200
+    teacher.batch_size = 128
+    teacher.learning_rate = 0.1
+    teacher.momentum = 0.9
+    teacher.weight_decay = 5e-4
+
+    config.optimizer = optimizer = ml_collections.ConfigDict()
+    optimizer.learning_rate = 0.1  # cosine decay to 0, a step at a time, no warm-up
+    optimizer.momentum = 0.9
+    optimizer.weight_decay = 5e-4  # added to the gradient, on every trained parameter
+
+    config.views = views = ml_collections.ConfigDict()
+    views.count = 2  # M, the corrupted views beside the clean one
+    views.corruptions = ("speckle_noise", "gaussian_blur", "saturate")
+    views.severities = (1, 2, 3, 4, 5)
+    views.group_size = 8  # neighbouring images of a batch that share a drawn corruption and severity
+    views.ce_views = "clean"  # which views the cross-entropy sees: "clean" or "all"
+    views.distill_views = "clean"  # likewise KD, attention, CRD and CRAFT's KD
+    views.distill_target = "own"  # the teacher's view a student's view learns from: "own" or "clean"
+    views.allow_overlap = False  # allow training on corruptions that are evaluated; results are marked
+
+    config.kd = kd = ml_collections.ConfigDict()
+    kd.weight = 1.0
+    kd.temperature = 4.0
+
+    config.contrastive = contrastive = ml_collections.ConfigDict()
+    contrastive.weight = 0.5
+    contrastive.temperature = 0.1
+    contrastive.positives = "cross_view"  # "cross_view" (the paper), "same_view" or "each"
+    contrastive.anchor = "own"  # the teacher's embedding of the same view, or "clean": of view 0
+    contrastive.mask_same_class = False  # leave other images of the class out of the denominator
+    contrastive.stages = (1, 2, 3)  # whose pooled maps are concatenated into the embedding
+
+    config.dealign = dealign = ml_collections.ConfigDict()
+    dealign.weight = 1.0
+    dealign.kind = "principal"  # "principal", "clean_shift", "per_view" or "literal" (void)
+    dealign.form = "position"  # "position" (the paper) or "shift"
+    dealign.eps = 1e-6
+
+    config.reliability = reliability = ml_collections.ConfigDict()
+    reliability.alpha = 10.0  # weight of the agreement over views
+    reliability.beta = 1.0  # weight of the mean entropy, in nats
+    reliability.gamma = 0.5  # agreement that gives 1/2 at zero entropy
+
+    config.eval = evaluation = ml_collections.ConfigDict()
+    evaluation.source = "regenerated"  # corruptions made here from the test images
+    evaluation.corruptions = (
+        "gaussian_noise",
+        "shot_noise",
+        "impulse_noise",
+        "brightness",
+        "contrast",
+        "pixelate",
+    )
+    evaluation.severities = (1, 2, 3, 4, 5)
+    evaluation.max_examples = 0  # the first so many test images, 0 for all
+    evaluation.batch_size = 500  # over all devices; no figure depends on it
+    evaluation.clean_every_epochs = 10  # log clean accuracy as training goes; 0 for never
+    evaluation.primary_weights = (0.25, 0.75)  # of clean and robust accuracy in the primary metric
+
+    config.checkpoint = checkpoint = ml_collections.ConfigDict()
+    checkpoint.every_steps = 1000  # and always at the end
+    checkpoint.keep = 2  # the newest so many
+
+    config.log = log = ml_collections.ConfigDict()
+    log.every_steps = 50  # metrics go to metrics.jsonl and TensorBoard so often
+    log.tensorboard = True
+    log.progress = True  # progress bars
+
+    return config
+
+
+def digits(config):
+    """scikit-learn's digits, ResNet-14 to ResNet-8: about a minute a run on 2 CPU cores."""
+    config.data.name = "digits"
+    config.data.flip = False
+    config.student.name = "resnet8"
+    config.teacher.name = "resnet14"
+    config.batch_size = config.teacher.batch_size = 64
+    config.epochs = config.teacher.epochs = 6
+    config.views.count = 1
+    config.eval.clean_every_epochs = 1
+    config.eval.batch_size = 400
+    config.log.every_steps = 5
+
+
+def cifar10_cpu(config):
+    """CIFAR-10 on 2 CPU cores: ResNet-20 to ResNet-8, one corrupted view, 10 epochs."""
+    config.student.name = "resnet8"
+    config.teacher.name = "resnet20"
+    config.epochs = config.teacher.epochs = 10
+    config.views.count = 1
+    config.eval.clean_every_epochs = 1
+    config.checkpoint.every_steps = 200
+    config.log.every_steps = 10
+
+
+def smoke(config):
+    """Seconds: one epoch of 32-image steps on the digits, two corruptions; a test, not a study."""
+    digits(config)
+    config.teacher.name = "resnet8"
+    config.batch_size = config.teacher.batch_size = 32
+    config.epochs = config.teacher.epochs = 1
+    config.eval.corruptions = ("gaussian_noise", "contrast")
+    config.eval.severities = (1, 5)
+    config.eval.max_examples = 64
+    config.eval.batch_size = 64
+    config.checkpoint.every_steps = 20
+
+
+def matched(config):
+    """Every term sees the clean and the corrupted views, so that methods differ in their loss alone."""
+    config.views.ce_views = "all"
+    config.views.distill_views = "all"
+
+
+PRESETS = {"digits": digits, "cifar10_cpu": cifar10_cpu, "smoke": smoke, "matched": matched}
+
+
+def get_config(preset=""):
+    """The configuration of a comma-separated list of presets; "" is the paper's protocol.
+
+    Raises:
+      ValueError: a preset that does not exist.
+    """
+    config = _defaults()
+    for name in filter(None, preset.split(",")):
+        if name not in PRESETS:
+            raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(PRESETS)}")
+        PRESETS[name](config)
+    return config.lock()

@@ -1,0 +1,138 @@
+"""The command line: flags and overrides in, a checked configuration out; every fault in one message."""
+
+import argparse
+import ast
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from craft_jax import checkpoint, config_file
+from craft_jax import config as configuration
+from craft_jax.errors import ConfigError
+
+MODES = ("train", "eval")
+
+_EPILOG = """
+modes
+  train   train the student, going on from the newest checkpoint in the workdir, then evaluate it (default)
+  eval    restore the workdir's student and evaluate it only; writes DIR/eval/SOURCE.json
+
+overrides
+  --config.KEY=VALUE sets a key of the configuration, e.g. --config.seed=1 --config.dealign.weight=0.
+  A tuple is VALUE,VALUE. configs/default.py lists every key with its meaning.
+"""
+
+
+class Options(NamedTuple):
+    """A parsed command.
+
+    Attributes:
+      config: a validated ConfigDict.
+      workdir: a path.
+      mode: one of MODES.
+    """
+
+    config: Any
+    workdir: str
+    mode: str
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ConfigError(message)
+
+
+def parse(argv):
+    """Parse a command line.
+
+    Args:
+      argv: the arguments, without the program's name.
+    Returns:
+      Options.
+    Raises:
+      ConfigError: the message lists every fault.
+    """
+    parser = _Parser(
+        prog="python -m craft_jax.main",
+        description="Train a student by a distillation method; measure it on clean and corrupted images.",
+        epilog=_EPILOG + _configs(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE[:PRESET]", help="a configuration file and its presets")
+    parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/NAME)")
+    parser.add_argument("--mode", default="train", help="train or eval")
+    options, rest = parser.parse_known_args(argv)
+    overrides, faults = _overrides(rest)
+    if options.mode not in MODES:
+        faults.append(f"--mode: {options.mode!r} is unknown; allowed: {', '.join(MODES)}")
+    try:
+        config = _config(options, overrides)
+        configuration.validate(config)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return Options(config, options.workdir or default_workdir(options.config, config), options.mode)
+
+
+def _config(options, overrides):
+    if options.config:
+        return config_file.load(options.config, overrides)
+    if options.mode == "eval" and options.workdir:
+        stored = checkpoint.read_json(Path(options.workdir) / "config.json")
+        return config_file.apply(configuration.from_json(stored), overrides)
+    raise ConfigError("--config: missing; e.g. --config=configs/craft.py:digits")
+
+
+def _overrides(rest):
+    """Split `--config.a.b=value` and `--config.a.b value` into pairs; what is neither is a fault."""
+    overrides, faults, rest = [], [], list(rest)
+    while rest:
+        word = rest.pop(0)
+        match = re.fullmatch(r"--?config\.([\w.]+)(?:=(.*))?", word, re.DOTALL)
+        if not match:
+            faults.append(f"{word}: unknown argument; see --help")
+        elif match[2] is not None:
+            overrides.append((match[1], match[2]))
+        elif rest and not rest[0].startswith("--"):
+            overrides.append((match[1], rest.pop(0)))
+        else:
+            faults.append(f"{word}: no value; write {word}=VALUE")
+    return overrides, faults
+
+
+def default_workdir(spec, config):
+    """runs/FILE[_PRESET]_seedN, for a command without --workdir."""
+    path, _, preset = spec.partition(":")
+    parts = [Path(path).stem, *filter(None, preset.split(",")), f"seed{config.seed}"]
+    return str(Path("runs") / "_".join(parts))
+
+
+def _configs():
+    """Configs and presets with the first line of their docstrings, where the current directory has them."""
+    directory = Path("configs")
+    if not (directory / "default.py").is_file():
+        return ""
+    lines = ["", "configs"]
+    for path in sorted(directory.glob("[!_]*.py")):
+        purpose = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+        lines.append(f"  {directory / path.name}  {purpose}")
+    presets = config_file.import_file(directory / "default.py").PRESETS
+    lines += ["", "presets"]
+    lines += [f"  :{name:12}{preset.__doc__.splitlines()[0]}" for name, preset in presets.items()]
+    return "\n".join(lines)
+
+
+def summary(result):
+    """A run's accuracies as a few lines of text."""
+    lines = [
+        f"clean accuracy   {result['clean_accuracy']:6.2f}%",
+        f"robust accuracy  {result['robust_accuracy']:6.2f}%  "
+        f"(mean over {', '.join(result['corruptions'])}; regenerated)",
+        f"primary metric   {result['primary_metric']:6.2f}",
+    ]
+    for name, cells in result["corruptions"].items():
+        shown = " ".join("     -" if a is None else f"{a:6.2f}" for a in cells)
+        lines.append(f"  {name:18}{shown}")
+    return "\n".join(lines)

@@ -1,0 +1,214 @@
+"""Configurations: every rule in one place, checked before any work is done, and how two are compared."""
+
+import json
+
+import jax
+import ml_collections
+
+from craft_jax import corruptions, data, losses, methods, models
+from craft_jax.errors import ConfigError
+
+# Keys that may differ when a working directory is used again: where things lie and what is printed,
+# never what is trained.
+FREE_KEYS = ("eval.", "data.dir", "log.", "checkpoint.")
+
+# Keys that say what a trained network is, as the teacher's run has them: what its cache is named by.
+TEACHER_KEYS = (
+    "seed",
+    "dtype",
+    "batch_size",
+    "epochs",
+    "data.name",
+    "data.validation",
+    "data.crop_padding",
+    "data.flip",
+    "student.name",
+    "optimizer.learning_rate",
+    "optimizer.momentum",
+    "optimizer.weight_decay",
+)
+
+
+def flatten(config, prefix=""):
+    """A ConfigDict as {dotted key: value}."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def to_json(config):
+    """A ConfigDict as JSON-able nested dicts (tuples become lists)."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def from_json(tree):
+    """The inverse of `to_json`: a locked ConfigDict, lists as tuples."""
+
+    def convert(value):
+        if isinstance(value, dict):
+            return ml_collections.ConfigDict({k: convert(v) for k, v in value.items()})
+        return tuple(value) if isinstance(value, list) else value
+
+    return convert(tree).lock()
+
+
+def differences(old, new):
+    """The keys outside FREE_KEYS in which two configurations differ, one line each."""
+    a, b = flatten(old), flatten(new)
+    keys = [k for k in sorted(a.keys() | b.keys()) if not k.startswith(FREE_KEYS)]
+    absent = "(absent)"
+    return [
+        f"config.{k}: {a.get(k, absent)!r} in the working directory, {b.get(k, absent)!r} now"
+        for k in keys
+        if a.get(k, absent) != b.get(k, absent)
+    ]
+
+
+def teacher_config(config):
+    """The configuration of the run that trains `config`'s teacher: ERM on `config.teacher`'s recipe."""
+    config = ml_collections.ConfigDict(config.to_dict()).unlock()
+    config.method = "erm"
+    config.student.name = config.teacher.name
+    config.seed = config.teacher.seed
+    config.epochs = config.teacher.epochs
+    config.batch_size = config.teacher.batch_size
+    config.optimizer.learning_rate = config.teacher.learning_rate
+    config.optimizer.momentum = config.teacher.momentum
+    config.optimizer.weight_decay = config.teacher.weight_decay
+    config.teacher.checkpoint = ""
+    config.views.ce_views = "clean"
+    return config.lock()
+
+
+def validate(config):
+    """Check every rule that needs no data.
+
+    Raises:
+      ConfigError: its message lists every fault, each with the key, the value and what is allowed.
+    """
+    faults = list(faults_of(config))
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def faults_of(config):
+    """Every fault of a configuration, one line each."""
+    flat = flatten(config)
+    for key, allowed in _CHOICES.items():
+        values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
+        bad = [v for v in values if v not in allowed()]
+        if bad:
+            names = ", ".join(map(str, allowed()))
+            yield f"config.{key}: {', '.join(map(repr, bad))} is unknown; allowed: {names}"
+    for key, (rule, holds) in _RANGES.items():
+        values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
+        if not all(holds(v) for v in values):
+            yield f"config.{key}: {flat[key]!r}; allowed: {rule}"
+    for key in _NOT_EMPTY:
+        if not flat[key]:
+            yield f"config.{key}: empty; allowed: at least one"
+        elif len(set(flat[key])) < len(flat[key]):
+            yield f"config.{key}: {flat[key]!r} names one twice"
+    yield from _joint_faults(config)
+
+
+def _joint_faults(config):
+    """Rules that tie keys together."""
+    overlap = sorted(set(config.views.corruptions) & set(config.eval.corruptions))
+    if overlap and not config.views.allow_overlap:
+        yield (
+            f"config.views.corruptions: {', '.join(overlap)} also in config.eval.corruptions; training "
+            "corruptions must not be evaluated (--config.views.allow_overlap=True marks the results)"
+        )
+    if config.data.name == "digits" and config.data.flip:
+        yield "config.data.flip: True; allowed for digits: False (a flipped 2 is no digit)"
+    if config.data.name == "npz" and not config.data.dir:
+        yield "config.data.dir: empty; data.name=npz needs the path of an .npz file"
+    if len(config.eval.primary_weights) != 2 or abs(sum(config.eval.primary_weights) - 1) > 1e-6:
+        yield (
+            f"config.eval.primary_weights: {config.eval.primary_weights!r}; "
+            "allowed: two weights, of clean and robust accuracy, that sum to 1"
+        )
+    devices = jax.device_count()
+    for key, size in (("batch_size", config.batch_size), ("teacher.batch_size", config.teacher.batch_size)):
+        if size > 0 and size % devices:
+            yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    group, local = config.views.group_size, config.batch_size // devices
+    if group > 0 and local > 0 and local % group:
+        yield (
+            f"config.views.group_size: {group}; allowed: a divisor of the {local} images that "
+            "one device holds of a batch"
+        )
+
+
+_CHOICES = {
+    "method": lambda: methods.METHODS,
+    "dtype": lambda: ("float32", "bfloat16"),
+    "data.name": lambda: data.NAMES,
+    "student.name": lambda: models.NAMES,
+    "teacher.name": lambda: models.NAMES,
+    "views.corruptions": lambda: corruptions.NAMES,
+    "views.severities": lambda: (1, 2, 3, 4, 5),
+    "views.ce_views": lambda: ("clean", "all"),
+    "views.distill_views": lambda: ("clean", "all"),
+    "views.distill_target": lambda: ("own", "clean"),
+    "contrastive.positives": lambda: losses.POSITIVES,
+    "contrastive.anchor": lambda: ("own", "clean"),
+    "contrastive.stages": lambda: (1, 2, 3),
+    "dealign.kind": lambda: losses.KINDS,
+    "dealign.form": lambda: losses.FORMS,
+    "eval.source": lambda: ("regenerated",),
+    "eval.corruptions": lambda: corruptions.NAMES,
+    "eval.severities": lambda: (1, 2, 3, 4, 5),
+}
+
+_POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
+_NOT_NEGATIVE = ("a number of at least 0", lambda v: 0 <= v < float("inf"))
+_MOMENTUM = ("a number in [0, 1)", lambda v: 0 <= v < 1)
+
+_RANGES = {
+    "seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
+    "batch_size": _POSITIVE,
+    "epochs": _POSITIVE,
+    "data.validation": _NOT_NEGATIVE,
+    "data.crop_padding": _NOT_NEGATIVE,
+    "teacher.seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
+    "teacher.epochs": _POSITIVE,
+    "teacher.batch_size": _POSITIVE,
+    "teacher.learning_rate": _POSITIVE,
+    "teacher.momentum": _MOMENTUM,
+    "teacher.weight_decay": _NOT_NEGATIVE,
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.momentum": _MOMENTUM,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "views.count": _NOT_NEGATIVE,
+    "views.group_size": _POSITIVE,
+    "kd.weight": _NOT_NEGATIVE,
+    "kd.temperature": _POSITIVE,
+    "contrastive.weight": _NOT_NEGATIVE,
+    "contrastive.temperature": _POSITIVE,
+    "dealign.weight": _NOT_NEGATIVE,
+    "dealign.eps": _POSITIVE,
+    "reliability.alpha": _NOT_NEGATIVE,
+    "reliability.beta": _NOT_NEGATIVE,
+    "reliability.gamma": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
+    "eval.max_examples": _NOT_NEGATIVE,
+    "eval.batch_size": _POSITIVE,
+    "eval.clean_every_epochs": _NOT_NEGATIVE,
+    "eval.primary_weights": _NOT_NEGATIVE,
+    "checkpoint.every_steps": _POSITIVE,
+    "checkpoint.keep": _POSITIVE,
+    "log.every_steps": _POSITIVE,
+}
+
+_NOT_EMPTY = (
+    "views.corruptions",
+    "views.severities",
+    "contrastive.stages",
+    "eval.corruptions",
+    "eval.severities",
+)

@@ -1,0 +1,105 @@
+"""Configuration files and overrides: text in, a ConfigDict out, every fault in one message."""
+
+import ast
+import difflib
+import importlib.util
+import sys
+from pathlib import Path
+
+from craft_jax.config import faults_of, flatten
+from craft_jax.errors import ConfigError
+
+
+def load(spec, overrides=()):
+    """Read `FILE[:preset]` and apply overrides.
+
+    Args:
+      spec: path of a Python file that defines `get_config(preset)`, a colon and a preset if any.
+      overrides: sequence of (dotted key, text value); a value takes the type of the key's default.
+    Returns:
+      A locked ConfigDict.
+    Raises:
+      ConfigError: the file, the preset, or any of the overrides is wrong; every fault is in the message.
+    """
+    path, _, preset = spec.partition(":")
+    if not Path(path).is_file():
+        known = ", ".join(sorted(str(p) for p in Path("configs").glob("[!_]*.py")))
+        raise ConfigError(f"--config: no file {path!r}; allowed: {known or 'a Python file'}")
+    try:
+        config = import_file(path).get_config(preset)
+    except Exception as error:  # whatever the user's file raises
+        raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
+    return apply(config, overrides)
+
+
+def apply(config, overrides):
+    """Set every override on `config` and return it.
+
+    Args:
+      config: a ConfigDict.
+      overrides: sequence of (dotted key, text value).
+    Raises:
+      ConfigError: the message lists every override that could not be set, and every other fault.
+    """
+    faults = []
+    for key, text in overrides:
+        try:
+            override(config, key, text)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        # An override that could not be read must not hide the faults of those that could.
+        raise ConfigError("\n".join(faults + list(faults_of(config))))
+    return config
+
+
+def import_file(path):
+    """Run a Python file and return it as a module."""
+    # A variant says `from configs import default`: let that work from any current directory.
+    sys.path[:0] = [str(Path(path).resolve().parent.parent)]
+    try:
+        module_spec = importlib.util.spec_from_file_location(f"_config_{Path(path).stem}", path)
+        module = importlib.util.module_from_spec(module_spec)
+        module_spec.loader.exec_module(module)
+    finally:
+        del sys.path[0]
+    return module
+
+
+def override(config, key, text):
+    """Set one dotted key from text, keeping the type of the value that stands there.
+
+    Raises:
+      ConfigError: an unknown key, or a text that is not of the key's type.
+    """
+    flat = flatten(config)
+    if key not in flat:
+        near = difflib.get_close_matches(key, flat, n=3) or [k for k in flat if k.startswith(key + ".")]
+        hint = f"; did you mean {', '.join(near)}?" if near else "; configs/default.py has them all"
+        raise ConfigError(f"config.{key}: no such key{hint}")
+    *sections, leaf = key.split(".")
+    node = config
+    for section in sections:
+        node = node[section]
+    node[leaf] = _parse(key, text, flat[key])
+
+
+def _parse(key, text, default):
+    kind = type(default)
+    if kind is str:
+        return text
+    if kind is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise ConfigError(f"config.{key}: {text!r} is not a bool; allowed: True, False")
+    if kind is tuple:
+        items = [t.strip().strip("'\"") for t in text.strip().strip("()[]").split(",")]
+        element = type(default[0])
+        return tuple(_parse(key, item, element()) for item in items if item)
+    try:
+        value = ast.literal_eval(text)
+        if type(value) is kind or (kind is float and type(value) is int):
+            return kind(value)
+    except (ValueError, SyntaxError):
+        pass
+    raise ConfigError(f"config.{key}: {text!r} is not of type {kind.__name__}")

@@ -1,0 +1,109 @@
+"""Common corruptions as pure JAX functions of (key, images, severity).
+
+The definition is Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common
+Corruptions and Perturbations" (ICLR 2019), program ImageNet-C/create_c/make_cifar_c.py, with its
+CIFAR parameter tables at every image size. Images made here are "regenerated" corruptions: the
+algorithm is the original's, the random draws are not.
+
+>>> corrupt(jax.random.key(0), images, "gaussian_noise", severity=3)   # (B, H, W, 3) -> the same
+"""
+
+import functools
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from craft_jax.corruptions import blur, digital, noise, weather
+from craft_jax.corruptions.ops import to_unit, truncate
+
+# Name -> function(key, image, severity): one image (H, W, 3) of whole grey levels 0..255, float32,
+# to an image on the same scale before clipping and truncation.
+CORRUPTIONS = {
+    **noise.CORRUPTIONS,
+    **blur.CORRUPTIONS,
+    **weather.CORRUPTIONS,
+    **digital.CORRUPTIONS,
+}
+
+FAMILIES = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+TEST = tuple(name for family in FAMILIES.values() for name in family)
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+NAMES = tuple(name for name in TEST + EXTRA if name in CORRUPTIONS)
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+def corrupt(key, images, name, severity):
+    """Images under one corruption, as an 8-bit image file would hold them.
+
+    Pixels are first rounded to the nearest k/255. The result is truncated, not rounded, to a
+    multiple of 1/255, as the original program does. Image i depends on its own key and pixels
+    alone, never on its place in the batch.
+
+    Args:
+      key: one key (image i then uses fold_in(key, i)) or an array of B keys, one an image; typed
+        (`jax.random.key`) or raw uint32.
+      images: (B, H, W, 3) float32 in [0, 1]; H and W at least 16.
+      name: one of `NAMES`, static.
+      severity: Python int 1..5, static.
+
+    Returns:
+      (B, H, W, 3) float32, multiples of 1/255 in [0, 1].
+
+    Raises:
+      ValueError: unknown name, severity outside 1..5, images or keys of a wrong shape or type.
+    """
+    _check(images, name)
+    severity = _static_severity(severity)
+    keys = _image_keys(key, images.shape[0])
+    return _corrupt(keys, jnp.asarray(images), name, severity)
+
+
+@functools.partial(jax.jit, static_argnames=("name", "severity"))
+def _corrupt(keys, images, name, severity):
+    levels = jnp.clip(jnp.round(images * 255), 0, 255)
+    one_image = functools.partial(CORRUPTIONS[name], severity=severity)
+    return to_unit(truncate(jax.vmap(one_image)(keys, levels)))
+
+
+def _check(images, name):
+    if name not in CORRUPTIONS:
+        raise ValueError(f"unknown corruption {name!r}; one of {', '.join(NAMES)}")
+    shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
+    if shape is None or len(shape) != 4 or shape[-1] != 3 or min(shape[1:3]) < 16:
+        raise ValueError(f"images must be (B, H, W, 3) with H, W >= 16, got shape {shape}")
+    if dtype != jnp.float32:
+        hint = "; divide uint8 images by 255" if dtype == jnp.uint8 else ""
+        raise ValueError(f"images must be float32 in [0, 1], got {dtype}{hint}")
+
+
+def _static_severity(severity):
+    try:
+        value = operator.index(severity)
+    except (TypeError, jax.errors.JAXTypeError):
+        value = None
+    if value not in SEVERITIES or isinstance(severity, bool):
+        raise ValueError(f"severity must be a Python int, one of {SEVERITIES}, got {severity!r}")
+    return value
+
+
+def _image_keys(key, batch):
+    """Typed keys (batch,): `key` itself if it has one key an image, else fold_in(key, i)."""
+    key = jnp.asarray(key)
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        try:
+            key = jax.random.wrap_key_data(key)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"key must be a JAX key or an array of them, got {key.dtype}{list(key.shape)}"
+            ) from error
+    if key.ndim == 0:
+        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch))
+    if key.shape != (batch,):
+        raise ValueError(f"key must be one key or one for each of {batch} images, got {key.shape}")
+    return key

@@ -1,0 +1,176 @@
+"""Blurs.
+
+Each corruption takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
+float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
+Dietterich 2019, make_cifar_c.py.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from craft_jax.corruptions.ops import SLACK, gaussian, resize_axis, truncate, zoom_matrix
+
+
+def gaussian_blur(key, image, severity):
+    """A Gaussian of s pixels, cut at 4 s, the border repeated."""
+    del key
+    sigma = (0.4, 0.6, 0.7, 0.8, 1.0)[severity - 1]
+    return gaussian(image, sigma)
+
+
+def defocus_blur(key, image, severity):
+    """A disk smoothed by a 3x3 Gaussian, the border mirrored; 1 to 3 are that Gaussian alone.
+
+    At severity 4 the Gaussian is nearly nothing, and the mean of five whole levels is whole one
+    time in five: then the sign of what the Gaussian changes decides what truncation does. So that
+    change is summed by itself, as differences from the pixel, which float32 holds well.
+    """
+    del key
+    settings = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
+    disk, kernel = _disk(*settings[severity - 1])
+    height, width, _ = image.shape
+    padded = jnp.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    padded = jax.lax.optimization_barrier(padded)
+    total, change = jnp.zeros_like(image), np.float32(kernel.sum() - 1) * image
+    for i, j in np.argwhere(kernel > 1e-9):
+        pixel = padded[i : i + height, j : j + width]
+        total += disk[i, j] * pixel
+        change += np.float32(kernel[i, j] - disk[i, j] / disk.sum()) * (pixel - image)
+    below = (change < 0) & (change > -2 * SLACK)
+    return total / np.float32(disk.sum()) + change - 2 * SLACK * below
+
+
+def _disk(radius, alias):
+    """A disk of `radius` < 2 pixels, (5, 5) of 0 and 1, and the kernel that the original makes of
+    it in float32: normalised and blurred by a 3x3 Gaussian of `alias` pixels."""
+    offset = np.arange(-2, 3)
+    disk = np.float32(offset[:, None] ** 2 + offset**2 <= radius**2)
+    taps = np.exp(-0.5 * (np.arange(-1, 2) / alias) ** 2)
+    side, middle, _ = np.float32(taps / taps.sum())
+    kernel = disk / disk.sum()
+    for axis in (1, 0):
+        kernel = middle * kernel + side * (np.roll(kernel, 1, axis) + np.roll(kernel, -1, axis))
+    return disk, kernel.astype(np.float64)
+
+
+def glass_blur(key, image, severity):
+    """Blur, to 8 bits, each pixel replaced by one of its four neighbours up and left, blur."""
+    settings = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))
+    sigma, times = settings[severity - 1]
+    height, width, _ = image.shape
+    moves = jax.random.bits(key, (times, height - 2, width - 2, 2), "uint8") % 2 == 1
+    return _glass(image, sigma, moves)
+
+
+def _glass(image, sigma, moves):
+    """Glass blur with given draws: moves (times, H - 2, W - 2, 2) bool, for rows and columns from 2:
+    whether the pixel takes the value of the row above, of the column to the left.
+
+    The original walks from the last pixel to the first and its "swap" is a copy, so every pixel
+    that it reads is still untouched: a walk is one parallel selection.
+    """
+    image = truncate(gaussian(image, sigma))
+    for move in moves:
+        up, left = move[..., :1], move[..., 1:]
+        above = jnp.where(left, image[1:-1, 1:-1], image[1:-1, 2:])
+        here = jnp.where(left, image[2:, 1:-1], image[2:, 2:])
+        inner = jnp.concatenate([image[2:, :2], jnp.where(up, above, here)], 1)
+        image = jnp.concatenate([image[:2], inner], 0)
+    return gaussian(image, sigma)
+
+
+def motion_blur(key, image, severity):
+    """ImageMagick's motion blur of radius r and sigma s at an angle within 45 degrees."""
+    radius, sigma = ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))[severity - 1]
+    return motion(image, radius, sigma, jax.random.uniform(key, (), minval=-45, maxval=45))
+
+
+def motion(image, radius, sigma, degrees):
+    """Half a Gaussian along a ray, each sample at a whole pixel, the border repeated.
+
+    Args:
+      image: (H, W, C) whole levels.
+      radius, sigma: static; the ray has 2 radius + 1 samples.
+      degrees: the ray's angle, traced.
+
+    Returns:
+      (H, W, C) levels. ImageMagick computes in 16 bits, where a level is 257 steps, and rounds
+      there: half a step decides what truncation does.
+    """
+    weights = np.exp(-0.5 * (np.arange(2 * radius + 1) / sigma) ** 2)
+    weights = weights / weights.sum()
+    weights = weights[weights > 1e-9]  # what is cut off is below 1e-6 levels
+    angle, (height, width, _) = jnp.deg2rad(degrees), image.shape
+    reach = len(weights) - 1
+    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    padded = jax.lax.optimization_barrier(padded)
+    total = jnp.zeros_like(image)
+    for i, weight in enumerate(weights):
+        row = jnp.ceil(i * jnp.sin(angle) - 0.5).astype(jnp.int32) + reach
+        column = jnp.ceil(i * jnp.cos(angle) - 0.5).astype(jnp.int32) + reach
+        total += np.float32(weight) * jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+    return total + 0.5 / 257 - SLACK
+
+
+def zoom_blur(key, image, severity):
+    """The mean of the image and of n enlargements of its centre by 1, 1.01, 1.02, ...
+
+    All of them together are one sum over the pixels nearby, with weights that depend on the place:
+    twenty times as fast as n products of matrices, while the pixels nearby are few.
+    """
+    del key
+    end = (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1]
+    height, width, _ = image.shape
+    rows, columns = _zooms(height, end), _zooms(width, end)
+    if max(height, width) > 64:
+        total = image
+        for row, column in zip(rows, columns, strict=True):
+            total += resize_axis(resize_axis(image, row, 0), column, 1)
+        return total / (len(rows) + 1)
+    nearby = _neighbours(height, width, end)
+    reach = max(abs(offset) for place in nearby for offset in place)
+    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)))
+    padded, total = jax.lax.optimization_barrier(padded), image
+    for (i, j), weight in nearby.items():
+        pixel = padded[reach + i : reach + i + height, reach + j : reach + j + width]
+        total += jnp.asarray(weight)[..., None] * pixel
+    return total / (len(rows) + 1)
+
+
+@functools.cache
+def _zooms(size, end):
+    """(n, size, size) float64: linear enlargements of an axis, their factors arange(1, end, .01)."""
+    return np.stack([zoom_matrix(size, factor) for factor in np.arange(1, end, 0.01)])
+
+
+@functools.cache
+def _neighbours(height, width, end):
+    """{(i, j): (H, W) float32 weights of the pixel i rows down and j columns right} of all zooms."""
+    rows, columns = _bands(_zooms(height, end)), _bands(_zooms(width, end))
+    pairs = {(i, j): row.T @ columns[j] for i, row in rows.items() for j in columns}
+    return {place: np.float32(weight) for place, weight in pairs.items() if weight.any()}
+
+
+def _bands(matrices):
+    """(n, S, S) matrices as {d: (n, S)}: what each takes from the sample d after its own."""
+    count, size, _ = matrices.shape
+    own, bands = np.arange(size), {}
+    for d in range(1 - size, size):
+        inside = own[(own + d >= 0) & (own + d < size)]
+        band = np.zeros((count, size))
+        band[:, inside] = matrices[:, inside, inside + d]
+        if band.any():
+            bands[d] = band
+    return bands
+
+
+CORRUPTIONS = {
+    "gaussian_blur": gaussian_blur,
+    "defocus_blur": defocus_blur,
+    "glass_blur": glass_blur,
+    "motion_blur": motion_blur,
+    "zoom_blur": zoom_blur,
+}

@@ -1,0 +1,156 @@
+"""What a data set is once loaded: uint8 images with labels, and the numbers about them."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from craft_jax.errors import DataError
+
+# Which training images are held out never depends on config.seed: tuning runs of every seed, and
+# the teacher they share, must agree on what they have not seen.
+VALIDATION_SEED = 20_240_517
+
+
+class Source(NamedTuple):
+    """What a loader returns, before the validation split.
+
+    Attributes:
+      train_images: (N, H, W, 3) uint8.
+      train_labels: (N,) integers in 0..num_classes - 1.
+      test_images, test_labels: the same for the test set.
+      num_classes: K.
+      mean, std: per channel in [0, 1] where published; None to compute them from the training
+        images.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    num_classes: int
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in memory; its arrays are read-only.
+
+    Attributes:
+      name: what `config.data.name` says.
+      train_images: (N, H, W, 3) uint8.
+      train_labels: (N,) int32 in 0..num_classes - 1.
+      test_images, test_labels: what to evaluate on, the same types.
+      num_classes: K.
+      mean, std: per channel in [0, 1], three Python floats each.
+      evaluation_split: "test", or "validation" where held-out training images stand in for the test
+        set.
+      fingerprint: sha256 over the four arrays as they are here (`fingerprint`).
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    num_classes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    evaluation_split: str
+    fingerprint: str
+
+
+def make(name: str, source: Source, validation: int) -> Dataset:
+    """The data set `name` from what its loader returned, `validation` training images held out.
+
+    With `validation` above 0 the test set is dropped, so that nothing can be selected on it.
+
+    Raises:
+      DataError: `validation` is not an integer in 0..N - 1.
+    """
+    train_images, test_images = source.train_images, source.test_images
+    train_labels, test_labels = (
+        labels.astype(np.int32) for labels in (source.train_labels, source.test_labels)
+    )
+    count = len(train_images)
+    if isinstance(validation, bool) or not isinstance(validation, int | np.integer):
+        raise DataError(f"data.validation must be an integer, not {validation!r}")
+    if not 0 <= validation < count:
+        raise DataError(
+            f"data.validation is {validation}; it must be at least 0 (evaluate on the test set) "
+            f"and below {count}, the number of training images of {name!r}"
+        )
+    if validation:
+        held_out, kept = validation_split(count, int(validation))
+        test_images, test_labels = train_images[held_out], train_labels[held_out]
+        train_images, train_labels = train_images[kept], train_labels[kept]
+    mean, std = source.mean, source.std
+    if mean is None or std is None:
+        mean, std = channel_statistics(train_images)
+    arrays = [np.ascontiguousarray(array) for array in (train_images, train_labels, test_images, test_labels)]
+    for array in arrays:
+        array.setflags(write=False)
+    return Dataset(
+        name,
+        *arrays,
+        num_classes=int(source.num_classes),
+        mean=mean,
+        std=std,
+        evaluation_split="validation" if validation else "test",
+        fingerprint=fingerprint(*arrays),
+    )
+
+
+def validation_split(count: int, validation: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted row numbers (held out, kept) of `count` images; a larger split contains a smaller.
+
+    RandomState and not Generator: NumPy promises that its stream never changes.
+    """
+    order = np.random.RandomState(VALIDATION_SEED).permutation(count)
+    return np.sort(order[:validation]), np.sort(order[validation:])
+
+
+def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of (N, H, W, 3) uint8 images, on the scale [0, 1].
+
+    Integer sums, so that every platform gets the same numbers. The deviation is at least 1/255,
+    since models divide by it.
+    """
+    n = images[..., 0].size
+    sums, squares = [0, 0, 0], [0, 0, 0]
+    for start in range(0, len(images), 1024):  # a block at a time: the copies are eight times as large
+        block = images[start : start + 1024].reshape(-1, 3).astype(np.int64)
+        for c in range(3):
+            sums[c] += int(block[:, c].sum())
+            squares[c] += int((block[:, c] ** 2).sum())
+    mean = tuple(s / (255 * n) for s in sums)
+    std = tuple(max(math.sqrt(n * q - s * s) / n, 1.0) / 255 for s, q in zip(sums, squares, strict=True))
+    return mean, std
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """sha256 in hex over each array's dtype, shape and bytes (little-endian, C order), in turn."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def card(dataset: Dataset) -> dict[str, Any]:
+    """The facts about a data set that a result or an export carries; `json.dumps` takes it."""
+    return {
+        "name": dataset.name,
+        "num_classes": dataset.num_classes,
+        "input_shape": [int(side) for side in dataset.train_images.shape[1:]],
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "train_examples": len(dataset.train_images),
+        "test_examples": len(dataset.test_images),
+        "evaluation_split": dataset.evaluation_split,
+        "fingerprint": dataset.fingerprint,
+    }

@@ -1,0 +1,60 @@
+"""Losses on logits: cross-entropy and logit distillation."""
+
+import jax
+import optax
+
+from craft_jax.losses.common import check_shapes, float32, frozen
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy of the true class, in nats (section 3.2, L_ERM before its mean).
+
+        L(x) = -log softmax(logits)_y
+
+    Args:
+      logits: (B, K), any float dtype.
+      labels: (B,) integers in 0..K-1; one above that range gives NaN.
+
+    Returns:
+      (B,) float32, >= 0.
+
+    Raises:
+      ValueError: the shapes do not fit.
+      TypeError: the labels are not integers.
+
+    >>> import jax.numpy as jnp
+    >>> loss = cross_entropy(jnp.zeros((1, 4)), jnp.array([2]))
+    >>> round(float(loss[0]), 4)  # log 4
+    1.3863
+    """
+    check_shapes(logits=(logits, "B K"), labels=(labels, "B"))
+    return optax.losses.softmax_cross_entropy_with_integer_labels(float32(logits), labels)
+
+
+def logit_kd(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float) -> jax.Array:
+    """Distillation of softened predictions (section 3.2, L_KD before its mean; Hinton et al. 2015).
+
+        p_T = softmax(z_T / T),  p_S = softmax(z_S / T)
+        L(x) = T^2 KL(p_T || p_S) = T^2 sum_k p_T,k log(p_T,k / p_S,k)
+
+    Args:
+      student_logits: z_S (B, K).
+      teacher_logits: z_T (B, K); no gradient.
+      temperature: T > 0. T^2 keeps the size of the gradient independent of T, roughly.
+
+    Returns:
+      (B,) float32, >= 0 up to rounding, and 0 where the two predictions agree.
+
+    Raises:
+      ValueError: the shapes do not fit, such as two different numbers of classes.
+
+    >>> import jax.numpy as jnp
+    >>> loss = logit_kd(jnp.array([[0.0, 0.0]]), jnp.array([[100.0, 0.0]]), temperature=2.0)
+    >>> round(float(loss[0]), 4)  # the teacher is certain, the student undecided: 4 log 2
+    2.7726
+    """
+    check_shapes(student_logits=(student_logits, "B K"), teacher_logits=(teacher_logits, "B K"))
+    t = temperature
+    log_p_t = jax.nn.log_softmax(frozen(teacher_logits) / t)
+    log_p_s = jax.nn.log_softmax(float32(student_logits) / t)
+    return t**2 * optax.losses.kl_divergence_with_log_targets(log_p_s, log_p_t)

@@ -1,0 +1,85 @@
+"""Contrastive alignment of teacher and student over views and images."""
+
+import jax
+import jax.numpy as jnp
+from jax.nn import logsumexp, softplus
+
+from craft_jax.losses.common import check_choice, check_shapes, float32, frozen, product
+
+NOTHING = -1e30  # log of an empty sum; finite, since the gradient of logsumexp at all -inf is NaN
+
+
+def _cross_view(own: jax.Array, others: jax.Array) -> jax.Array:
+    return softplus(others - logsumexp(own, axis=2))
+
+
+def _same_view(own: jax.Array, others: jax.Array) -> jax.Array:
+    everything = jnp.logaddexp(logsumexp(own, axis=2), others)
+    return everything - jnp.diagonal(own, axis1=1, axis2=2)
+
+
+def _each(own: jax.Array, others: jax.Array) -> jax.Array:
+    return jnp.mean(softplus(others[:, :, None] - own), axis=2)
+
+
+# Each takes own (B, V, V), the scores of an anchor's own views, and others (B, V), the logsumexp
+# over the views of other images, and returns the loss of each anchor, (B, V). softplus(o - s) is
+# -log(e^s / (e^s + e^o)), accurate where the loss is near zero.
+POSITIVES = {"cross_view": _cross_view, "same_view": _same_view, "each": _each}
+
+
+def contrastive(
+    teacher_embeddings: jax.Array,
+    student_embeddings: jax.Array,
+    temperature: float,
+    positives: str = "cross_view",
+    labels: jax.Array | None = None,
+) -> jax.Array:
+    """InfoNCE from teacher anchors to student views (section 3.3, L_con before its mean over i).
+
+    With s_imjn = <z_T(v_m(x_i)), z_S(v_n(x_j))> / tau, an example's loss is the mean over its
+    anchors m of
+
+        -log( sum_n e^s_imin / sum_j sum_n e^s_imjn )                     "cross_view"
+        -log(       e^s_imim / sum_j sum_n e^s_imjn )                     "same_view"
+        -mean_p log( e^s_imip / (e^s_imip + sum_{j != i} sum_n e^s_imjn)) "each"
+
+    "same_view" is the paper's first equation with tau inside the exp (printed outside the
+    numerator's, a misprint); "cross_view" is its second. There one well-aligned view satisfies an
+    anchor; under "each" every own view must, and own views do not compete.
+
+    Args:
+      teacher_embeddings: the anchors z_T (B, V, D), unit vectors; no gradient. To anchor on the
+        clean view alone, pass it for all V.
+      student_embeddings: z_S (B, V, D), unit vectors.
+      temperature: tau > 0.
+      positives: a key of `POSITIVES`.
+      labels: (B,) classes. If given, other images of an anchor's class are left out of the
+        denominators; own views stay where the mode has them.
+
+    Returns:
+      (B,) float32, >= 0. Where no other image is left (B = 1, or one class alone), 0 for
+      "cross_view" and "each".
+
+    Raises:
+      ValueError: unknown positives, or shapes that do not fit.
+
+    >>> z = jnp.eye(2)[:, None]  # two images, one view, orthogonal
+    >>> round(float(contrastive(z, z, temperature=1.0)[0]), 4)  # log(1 + e^-1)
+    0.3133
+    """
+    check_choice("positives", positives, POSITIVES)
+    check_shapes(
+        teacher_embeddings=(teacher_embeddings, "B V D"),
+        student_embeddings=(student_embeddings, "B V D"),
+    )
+    z_t, z_s = frozen(teacher_embeddings), float32(student_embeddings)
+    i = jnp.arange(z_s.shape[0])
+    group = i if labels is None else jnp.asarray(labels)
+    check_shapes(student_embeddings=(z_s, "B V D"), labels=(group, "B"))
+
+    s = product("imd,jnd->imjn", z_t, z_s) / temperature
+    own = s[i, :, i]
+    is_negative = group[:, None] != group
+    others = logsumexp(jnp.where(is_negative[:, None, :, None], s, NOTHING), axis=(2, 3))
+    return jnp.mean(POSITIVES[positives](own, others), axis=1)

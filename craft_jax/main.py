@@ -1,0 +1,36 @@
+"""Train and evaluate a student: `python -m craft_jax.main --config=configs/craft.py[:preset]`."""
+
+import sys
+from pathlib import Path
+
+from craft_jax import command
+from craft_jax.errors import CraftError, TrainingStopped
+from craft_jax.evaluate import evaluate_workdir
+from craft_jax.train import train_and_evaluate
+
+
+def main(argv=None):
+    """Run one command; returns the exit status: 0, 2 for what the user can put right, 3 for a stopped run."""
+    try:
+        options = command.parse(sys.argv[1:] if argv is None else argv)
+        if options.mode == "train":
+            result = train_and_evaluate(options.config, options.workdir)
+            written = Path(options.workdir) / "results.json"
+        else:
+            result, written = evaluate_workdir(options.config, options.workdir)
+    except TrainingStopped as error:
+        print(f"craft_jax: {error}", file=sys.stderr)
+        return 3
+    except CraftError as error:
+        print(f"craft_jax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("craft_jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    print(command.summary(result))
+    print(f"written to {written}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

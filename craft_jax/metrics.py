@@ -1,0 +1,39 @@
+"""Accuracy and calibration from logits, in NumPy float64."""
+
+import numpy as np
+
+
+def log_softmax(logits):
+    """(N, K) -> (N, K) float64 log-probabilities."""
+    logits = np.asarray(logits, np.float64)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def accuracy(logits, labels):
+    """Top-1 accuracy in percent: (N, K), (N,) -> float."""
+    return 100.0 * float(np.mean(np.argmax(logits, axis=-1) == labels))
+
+
+def nll(logits, labels):
+    """Mean negative log-likelihood in nats: (N, K), (N,) -> float."""
+    return float(-np.mean(log_softmax(logits)[np.arange(len(labels)), labels]))
+
+
+def ece(logits, labels, bins=15):
+    """Expected calibration error in [0, 1] over equal-width bins of confidence (Guo et al. 2017).
+
+    Args:
+      logits: (N, K).
+      labels: (N,) integers.
+      bins: bin b holds the confidences in (b / bins, (b + 1) / bins].
+    Returns:
+      The sum over bins of |B|/N * |accuracy(B) - confidence(B)|.
+    """
+    probabilities = np.exp(log_softmax(logits))
+    confidence = probabilities.max(axis=-1)
+    correct = probabilities.argmax(axis=-1) == labels
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.zeros(bins)
+    np.add.at(gap, bin_of, correct - confidence)
+    return float(np.abs(gap).sum() / len(labels))

@@ -1,0 +1,67 @@
+"""What both families of networks share: convolution, batch normalisation, the classifying head."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+# Kaiming normal by fan-out (He et al. 2015, eq. 14), the usual choice for these networks.
+CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# U(-1/sqrt(D), 1/sqrt(D)), what PyTorch's Linear (and so the published baselines) starts from.
+HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Outputs(NamedTuple):
+    """What a network returns; distillation needs no hooks.
+
+    Attributes:
+      logits: (B, K), float32.
+      stages: the outputs of the three block groups, each (B, H, W, C), in the compute dtype. The
+        last one is after the final BatchNorm and ReLU.
+      pooled: (B, D) float32, the mean of the last stage over its positions.
+    """
+
+    logits: jax.Array
+    stages: tuple[jax.Array, ...]
+    pooled: jax.Array
+
+
+def conv(features: int, size: int, stride: int, dtype: Any, name: str) -> nn.Conv:
+    """A convolution without bias, padded alike on both sides (size // 2) as in PyTorch.
+
+    Flax's "SAME" would pad a strided convolution on one side only and so see a shifted image.
+    """
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=(stride, stride),
+        padding=size // 2,
+        use_bias=False,
+        kernel_init=CONV_INIT,
+        dtype=dtype,
+        param_dtype=jnp.float32,
+        name=name,
+    )
+
+
+def batch_norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:
+    """BatchNorm with momentum 0.9 and eps 1e-5; statistics and affine parameters in float32.
+
+    The running variance is the mean of the batches' biased variances (Flax; PyTorch's is unbiased).
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        param_dtype=jnp.float32,
+        name=name,
+    )
+
+
+def classify(stages: list[jax.Array], num_classes: int) -> Outputs:
+    """Global average pooling and a linear layer, both in float32. The layer is named "head"."""
+    pooled = jnp.mean(stages[-1].astype(jnp.float32), axis=(1, 2))
+    head = nn.Dense(num_classes, kernel_init=HEAD_INIT, dtype=jnp.float32, name="head")
+    return Outputs(head(pooled), tuple(stages), pooled)

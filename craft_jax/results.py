@@ -1,0 +1,81 @@
+"""What a run says of itself: its first lines, and DIR/results.json."""
+
+import datetime
+import importlib.metadata
+import platform
+from pathlib import Path
+
+import jax
+
+from craft_jax import checkpoint, data
+from craft_jax import config as configuration
+from craft_jax.methods import METHODS
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def describe(run, workdir, dataset, teacher, steps):
+    """Print what a run will do, before it does it."""
+    config = run.config
+    seen, taught = run.method.views(config)
+    device = jax.devices()[0]
+    lines = {
+        "workdir": workdir,
+        "method": config.method,
+        "data": f"{dataset.name}, {len(dataset.train_labels)} training images, "
+        f"{len(dataset.test_labels)} for {dataset.evaluation_split}",
+        "student": f"{config.student.name} ({config.dtype}), seed {config.seed}",
+        "views": f"{seen} for the student, {taught} for the teacher",
+        "steps": f"{steps} of {config.batch_size} images ({config.epochs} epochs)",
+        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+    }
+    if teacher:
+        record = teacher.record
+        lines["teacher"] = f"{record['name']}, {record['clean_accuracy']:.2f}% clean ({record['checkpoint']})"
+    print("\n".join(f"{key + ':':9}{value}" for key, value in lines.items()), flush=True)
+
+
+def record_resume(workdir, start):
+    """Note in DIR/resumes.json that a process went on from step `start`; returns all such steps."""
+    path = Path(workdir) / "resumes.json"
+    steps = checkpoint.read_json(path) if path.exists() else []
+    if start:
+        steps = [*steps, start]
+        checkpoint.write_json(path, steps)
+    return steps
+
+
+def write(config, workdir, dataset, teacher, result):
+    """Complete a run's result with what produced it, and write DIR/results.json.
+
+    Args:
+      config: the run's.
+      workdir: where to write.
+      dataset: the data.Dataset.
+      teacher: a teachers.Teacher or None.
+      result: "status" and what was measured.
+    Returns:
+      The dict as written.
+    """
+    result = {
+        "status": result["status"],
+        "method": config.method,
+        "dataset": dataset.name,
+        "seed": config.seed,
+        **result,
+        "trained_corruptions": list(config.views.corruptions) if _sees_corruptions(config) else [],
+        "overlap_allowed": config.views.allow_overlap,
+        "teacher": teacher.record if teacher else None,
+        "data": data.card(dataset),
+        "config": configuration.to_json(config),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    checkpoint.write_json(Path(workdir) / "results.json", result)
+    return result
+
+
+def _sees_corruptions(config):
+    return max(METHODS[config.method].views(config)) > 1
