@@ -50,7 +50,7 @@ def _defaults():
 
     config.views = views = ml_collections.ConfigDict()
     views.count = 2  # M, the corrupted views beside the clean one
-    views.corruptions = ("speckle_noise", "gaussian_blur", "saturate")
+    views.corruptions = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
     views.severities = (1, 2, 3, 4, 5)
     views.group_size = 8  # neighbouring images of a batch that share a drawn corruption and severity
     views.ce_views = "clean"  # which views the cross-entropy sees: "clean" or "all"
@@ -61,6 +61,17 @@ def _defaults():
     config.kd = kd = ml_collections.ConfigDict()
     kd.weight = 1.0
     kd.temperature = 4.0
+
+    config.attention = attention = ml_collections.ConfigDict()
+    attention.reduction = "mean"  # over a map's positions, as public code; or "sum", as the paper
+    attention.weight = 3000.0  # public code's 1000 a stage, for three; no one weight serves both reductions
+
+    config.crd = crd = ml_collections.ConfigDict()
+    crd.weight = 0.8
+    crd.temperature = 0.1  # the paper's; Tian et al. have 0.07
+    crd.bank = "memory"  # a row for every training image; or "batch": this batch alone, for large sets
+    crd.negatives = 16384  # an image, from other classes; with "batch" all of the batch's
+    crd.momentum = 0.5  # how much of a bank's row stays at an update
 
     config.contrastive = contrastive = ml_collections.ConfigDict()
     contrastive.weight = 0.5
@@ -83,13 +94,11 @@ def _defaults():
 
     config.eval = evaluation = ml_collections.ConfigDict()
     evaluation.source = "regenerated"  # corruptions made here from the test images
-    evaluation.corruptions = (
-        "gaussian_noise",
-        "shot_noise",
-        "impulse_noise",
-        "brightness",
-        "contrast",
-        "pixelate",
+    evaluation.corruptions = (  # CIFAR-10-C's fifteen
+        *("gaussian_noise", "shot_noise", "impulse_noise"),
+        *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+        *("snow", "frost", "fog", "brightness"),
+        *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
     )
     evaluation.severities = (1, 2, 3, 4, 5)
     evaluation.max_examples = 0  # the first so many test images, 0 for all
@@ -118,6 +127,10 @@ def digits(config):
     config.batch_size = config.teacher.batch_size = 64
     config.epochs = config.teacher.epochs = 6
     config.views.count = 1
+    config.crd.negatives = 1024
+    config.views.corruptions = ("speckle_noise", "gaussian_blur")  # grey has no saturation to change
+    noises = ("gaussian_noise", "shot_noise", "impulse_noise")
+    config.eval.corruptions = (*noises, "brightness", "contrast", "pixelate")
     config.eval.clean_every_epochs = 1
     config.eval.batch_size = 400
     config.log.every_steps = 5
@@ -129,6 +142,7 @@ def cifar10_cpu(config):
     config.teacher.name = "resnet20"
     config.epochs = config.teacher.epochs = 10
     config.views.count = 1
+    config.eval.max_examples = 2000  # seconds a cell instead of minutes
     config.eval.clean_every_epochs = 1
     config.checkpoint.every_steps = 200
     config.log.every_steps = 10

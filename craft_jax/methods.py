@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from craft_jax import losses
+from craft_jax import crd, losses
 
 
 class Signals(NamedTuple):
@@ -54,12 +54,15 @@ class Method(NamedTuple):
     Attributes:
       terms: (config, Signals) -> Terms.
       views: config -> (V_s, V_t), how many views the student and the teacher forward; V_t = 0: no teacher.
-      init: (config, key, student, teacher, dataset size) -> (params, memory), from Outputs of shapes.
+      init: (config, key, student, teacher, labels) -> (params, memory); student and teacher are Outputs of
+        shapes, labels those of the training set, (N,) NumPy.
+      check: (config, labels), raises DataError before any work where the data cannot serve the method.
     """
 
     terms: Any
     views: Any
-    init: Any = lambda config, key, student, teacher, size: ({}, ())
+    init: Any = lambda config, key, student, teacher, labels: ({}, ())
+    check: Any = lambda config, labels: None
 
 
 def _over_views(loss, which, views):
@@ -118,6 +121,46 @@ def _distill_views(config):
     return student, _view_count(config, config.views.distill_views) if own else 1
 
 
+def _attention_terms(config, s):
+    def loss(v, t):
+        student, teacher = _view(s.student, v).stages, _view(s.teacher, t).stages
+        return losses.attention_transfer(student, teacher, config.attention.reduction)
+
+    return Terms(
+        {
+            "ce": jnp.mean(_cross_entropy(config, s)),
+            "attention": config.attention.weight * jnp.mean(_distill(config, s, loss)),
+        }
+    )
+
+
+def _view(outputs, v):
+    """Outputs with leaves (B, V, ...) -> Outputs of one view, (B, ...)."""
+    return jax.tree.map(lambda x: x[:, v], outputs)
+
+
+def _crd_terms(config, s):
+    def embedded(v, t):
+        return {
+            "student": crd.embeddings(s.params["student"], s.student.pooled[:, v]),
+            "teacher": crd.embeddings(s.params["teacher"], s.teacher.pooled[:, t]),
+        }
+
+    anchors = embedded(0, 0)
+    banks, positives, negatives, memory = crd.start(
+        config, s.memory, anchors, s.index, s.labels, s.key, s.student.logits.shape[-1]
+    )
+
+    def loss(v, t):
+        return crd.loss(config, embedded(v, t), banks, positives, negatives, memory)
+
+    terms = {
+        "ce": jnp.mean(_cross_entropy(config, s)),
+        "crd": config.crd.weight * jnp.mean(_distill(config, s, loss)),
+    }
+    return Terms(terms, memory=crd.update(config, memory, anchors, s.index))
+
+
 def _craft_terms(config, s):
     """Paper, section 3.5, with r and the fragility direction u constant in the student's gradient."""
     r = losses.reliability(
@@ -169,7 +212,7 @@ def _craft_views(config):
     return _distill_views(config)[0], every  # reliability reads all of the teacher's views
 
 
-def _craft_init(config, key, student, teacher, size):
+def _craft_init(config, key, student, teacher, labels):
     """A projection a stage, (C_s, C_t): the student's pooled map to the teacher's width (no bias)."""
     stages = config.contrastive.stages
     pairs = [(student.stages[i - 1].shape[-1], teacher.stages[i - 1].shape[-1]) for i in stages]
@@ -181,5 +224,7 @@ def _craft_init(config, key, student, teacher, size):
 METHODS = {
     "erm": Method(_erm_terms, _erm_views),
     "kd": Method(_kd_terms, _distill_views),
+    "attkd": Method(_attention_terms, _distill_views),
+    "crd": Method(_crd_terms, _distill_views, crd.init, crd.check),
     "craft": Method(_craft_terms, _craft_views, _craft_init),
 }

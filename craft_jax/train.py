@@ -104,7 +104,7 @@ def train_step(run, state, teacher, batch):
     metrics = {
         "loss": total,
         **{f"loss/{name}": value for name, value in terms.losses.items()},
-        "gradient_norm": optax.global_norm(gradient),
+        "gradient_norm": optax.tree.norm(gradient),
         "learning_rate": run.schedule(step),
         "train_accuracy": 100.0 * jnp.mean(hits),
     }
@@ -118,13 +118,13 @@ def train_step(run, state, teacher, batch):
 # The state: one pytree with all that a resume needs
 
 
-def init_state(run, input_shape, size):
+def init_state(run, input_shape, labels):
     """A fresh state.
 
     Args:
       run: a Run.
       input_shape: (H, W, C).
-      size: number of training images, for a method's memory.
+      labels: (N,) of the training set, for a method's memory.
     Returns:
       {"step", "student": {"params", "batch_stats"}, "method", "memory", "optimizer"}.
     """
@@ -133,7 +133,7 @@ def init_state(run, input_shape, size):
     student = run.student.init(streams.stream(seed, 0, streams.INIT), shape)
     outputs = [jax.eval_shape(lambda m=m: _outputs(m, shape)) for m in (run.student, run.teacher) if m]
     key = streams.stream(seed, 0, streams.METHOD_INIT)
-    params, memory = run.method.init(run.config, key, outputs[0], outputs[-1], size)
+    params, memory = run.method.init(run.config, key, outputs[0], outputs[-1], labels)
     trained = {"student": student["params"], "method": params}
     return {
         "step": jnp.zeros((), jnp.int32),
@@ -180,6 +180,7 @@ def train_and_evaluate(config, workdir, dataset=None):
     configuration.validate(config)
     dataset = dataset or data.load(config)
     _check_sizes(config, dataset)
+    methods.METHODS[config.method].check(config, dataset.train_labels)
     card = data.card(dataset)
     checkpoint.check_same_run(workdir, config, card)
     if (workdir / "results.json").exists():
@@ -203,7 +204,7 @@ def _train_and_evaluate(config, workdir, dataset, teacher):
     replicated = meshes.replicated(run.mesh)
     results.describe(run, workdir, dataset, teacher, steps)
 
-    init = functools.partial(init_state, run, dataset.train_images.shape[1:], len(dataset.train_labels))
+    init = functools.partial(init_state, run, dataset.train_images.shape[1:], dataset.train_labels)
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), jax.eval_shape(init)
     )

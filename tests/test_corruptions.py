@@ -80,11 +80,14 @@ def test_an_image_depends_on_its_own_key_and_pixels_alone(name):
     images, key = unit(photographs()), jax.random.key(3)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(24))
     whole = np.asarray(corrupt(key, images, name, 4))
-    order = np.array([17, 0, 3])
+    order = np.random.default_rng(0).permutation(24)
     np.testing.assert_array_equal(corrupt(keys[order], images[order], name, 4), whole[order])
-    raw = jax.random.key_data(keys)
-    np.testing.assert_array_equal(corrupt(raw[order], images[order], name, 4), whole[order])
+    raw = jax.random.key_data(keys[order])
+    np.testing.assert_array_equal(corrupt(raw, images[order], name, 4), whole[order])
     np.testing.assert_array_equal(corrupt(jax.random.key_data(key), images, name, 4), whole)
+    if name in ("gaussian_noise", "zoom_blur", "pixelate", "snow", "elastic_transform"):
+        few = order[:3]  # another batch is another program
+        np.testing.assert_array_equal(corrupt(keys[few], images[few], name, 4), whole[few])
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -92,15 +95,6 @@ def test_draws_differ_between_images_and_keys(name):
     images = np.repeat(photographs()[:12], 2, axis=0)
     first, second = corrupted(images, name, 3), corrupted(images, name, 3, seed=1)
     assert (first[0] != first[1]).any() and (first[0] != second[0]).any()
-
-
-@pytest.mark.parametrize("name", corruptions.NAMES)
-def test_severities_differ_and_ranges_hold(name):
-    images = photographs()
-    results = [corrupted(images, name, severity) for severity in SEVERITIES]
-    for i, result in enumerate(results):
-        assert (result != images).mean() > 0.005
-        assert all((result != other).mean() > 0.005 for other in results[:i])
 
 
 def test_inside_switch_map_and_shard_map():
@@ -190,16 +184,19 @@ def test_greys_black_and_primaries(name):
     colours = np.array([0, 1, 128, 254, 255])
     grid = np.stack(np.meshgrid(colours, colours, colours), -1).reshape(-1, 3)
     image = np.resize(grid, (16, 16, 3)).astype(np.uint8)
+    image = np.tile(image, (2, 2, 1))
     for severity in SEVERITIES:
         want = np.clip(EXACT_FORMULAS[name](image / 255.0, severity), 0, 1) * 255
-        _, largest = agreement(corrupted(image[None], name, severity)[0], want.astype(np.uint8))
-        assert largest <= 1
+        got = corrupted(np.repeat(image[None], 24, 0), name, severity)
+        assert agreement(got[0], want.astype(np.uint8))[1] <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 16), (40, 25), (224, 224)])
 def test_pixelate_is_pillows_to_the_bit(height, width):
     images = photographs(4, size=max(height, width))[:, :height, :width]
-    for severity, share in zip(SEVERITIES, (0.95, 0.9, 0.85, 0.75, 0.65), strict=True):
+    shares = dict(zip(SEVERITIES, (0.95, 0.9, 0.85, 0.75, 0.65), strict=True))
+    for severity in SEVERITIES if height == 32 else (3,):
+        share = shares[severity]
         small = (int(width * share), int(height * share))
         pillow = [Image.fromarray(image).resize(small, Image.BOX) for image in images]
         want = np.stack([np.asarray(image.resize((width, height), Image.BOX)) for image in pillow])
@@ -244,7 +241,7 @@ def noise_statistics(images, noisy):
     }
 
 
-@pytest.mark.parametrize("severity", (1, 3, 5))
+@pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("name", RANDOM)
 def test_noise_has_the_originals_distribution(name, severity):
     images = np.concatenate([photographs()] * 4)

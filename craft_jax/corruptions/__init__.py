@@ -14,7 +14,8 @@ import operator
 import jax
 import jax.numpy as jnp
 
-from craft_jax.corruptions import blur, digital, noise, weather
+from craft_jax.corruptions import blur, digital, noise, spatter, weather
+from craft_jax.corruptions.frost import frost_source
 from craft_jax.corruptions.ops import to_unit, truncate
 
 # Name -> function(key, image, severity): one image (H, W, 3) of whole grey levels 0..255, float32,
@@ -24,6 +25,7 @@ CORRUPTIONS = {
     **blur.CORRUPTIONS,
     **weather.CORRUPTIONS,
     **digital.CORRUPTIONS,
+    **spatter.CORRUPTIONS,
 }
 
 FAMILIES = {
@@ -36,6 +38,9 @@ TEST = tuple(name for family in FAMILIES.values() for name in family)
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 NAMES = tuple(name for name in TEST + EXTRA if name in CORRUPTIONS)
 SEVERITIES = (1, 2, 3, 4, 5)
+
+__all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "NAMES", "SEVERITIES", "TEST"]
+__all__ += ["corrupt", "frost_source"]
 
 
 def corrupt(key, images, name, severity):

@@ -11,14 +11,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from craft_jax.corruptions.ops import SLACK, gaussian, resize_axis, truncate, zoom_matrix
+from craft_jax.corruptions.ops import (
+    SLACK,
+    add_change,
+    draw,
+    gaussian_levels,
+    resize_axis,
+    truncate,
+    zoom_matrix,
+)
 
 
 def gaussian_blur(key, image, severity):
     """A Gaussian of s pixels, cut at 4 s, the border repeated."""
     del key
     sigma = (0.4, 0.6, 0.7, 0.8, 1.0)[severity - 1]
-    return gaussian(image, sigma)
+    return gaussian_levels(image, sigma)
 
 
 def defocus_blur(key, image, severity):
@@ -39,8 +47,7 @@ def defocus_blur(key, image, severity):
         pixel = padded[i : i + height, j : j + width]
         total += disk[i, j] * pixel
         change += np.float32(kernel[i, j] - disk[i, j] / disk.sum()) * (pixel - image)
-    below = (change < 0) & (change > -2 * SLACK)
-    return total / np.float32(disk.sum()) + change - 2 * SLACK * below
+    return add_change(total / np.float32(disk.sum()), change)
 
 
 def _disk(radius, alias):
@@ -61,25 +68,30 @@ def glass_blur(key, image, severity):
     settings = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))
     sigma, times = settings[severity - 1]
     height, width, _ = image.shape
-    moves = jax.random.bits(key, (times, height - 2, width - 2, 2), "uint8") % 2 == 1
+    coins = draw(jax.random.bits, key, (height - 2, width - 2, 1), "uint32")
+    moves = [((coins >> 2 * i & 1) == 1, (coins >> 2 * i & 2) == 2) for i in range(times)]
     return _glass(image, sigma, moves)
 
 
 def _glass(image, sigma, moves):
-    """Glass blur with given draws: moves (times, H - 2, W - 2, 2) bool, for rows and columns from 2:
-    whether the pixel takes the value of the row above, of the column to the left.
+    """Glass blur with given draws.
+
+    Args:
+      image: (H, W, 3) whole levels.
+      sigma: of both blurs, static.
+      moves: for each walk over the image (up, left), booleans (H - 2, W - 2, 1) for the rows and
+        columns from 2 on: whether a pixel's new value is from the row above, the column before.
 
     The original walks from the last pixel to the first and its "swap" is a copy, so every pixel
     that it reads is still untouched: a walk is one parallel selection.
     """
-    image = truncate(gaussian(image, sigma))
-    for move in moves:
-        up, left = move[..., :1], move[..., 1:]
+    image = truncate(gaussian_levels(image, sigma))
+    for up, left in moves:
         above = jnp.where(left, image[1:-1, 1:-1], image[1:-1, 2:])
         here = jnp.where(left, image[2:, 1:-1], image[2:, 2:])
         inner = jnp.concatenate([image[2:, :2], jnp.where(up, above, here)], 1)
-        image = jnp.concatenate([image[:2], inner], 0)
-    return gaussian(image, sigma)
+        image = jax.lax.optimization_barrier(jnp.concatenate([image[:2], inner], 0))
+    return gaussian_levels(image, sigma)
 
 
 def motion_blur(key, image, severity):
@@ -103,15 +115,19 @@ def motion(image, radius, sigma, degrees):
     weights = np.exp(-0.5 * (np.arange(2 * radius + 1) / sigma) ** 2)
     weights = weights / weights.sum()
     weights = weights[weights > 1e-9]  # what is cut off is below 1e-6 levels
-    angle, (height, width, _) = jnp.deg2rad(degrees), image.shape
-    reach = len(weights) - 1
+    angle, reach = jnp.deg2rad(degrees), len(weights) - 1
     padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    padded = jax.lax.optimization_barrier(padded)
-    total = jnp.zeros_like(image)
-    for i, weight in enumerate(weights):
-        row = jnp.ceil(i * jnp.sin(angle) - 0.5).astype(jnp.int32) + reach
-        column = jnp.ceil(i * jnp.cos(angle) - 0.5).astype(jnp.int32) + reach
-        total += np.float32(weight) * jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
+    steps = np.arange(len(weights))
+    rows = jnp.ceil(steps * jnp.sin(angle) - 0.5).astype(jnp.int32) + reach
+    columns = jnp.ceil(steps * jnp.cos(angle) - 0.5).astype(jnp.int32) + reach
+
+    def add(total, step):
+        row, column, weight = step
+        return total + weight * jax.lax.dynamic_slice(padded, (row, column, 0), image.shape), None
+
+    # A scan: unrolled in full, XLA would repeat the sum for whatever uses it (snow: 6 times over).
+    samples = (rows, columns, weights.astype(np.float32))
+    total, _ = jax.lax.scan(add, jnp.zeros_like(image), samples, unroll=4)
     return total + 0.5 / 257 - SLACK
 
 

@@ -7,11 +7,12 @@ Dietterich 2019, make_cifar_c.py.
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from craft_jax.corruptions.jpeg import jpeg
-from craft_jax.corruptions.ops import resize_axis
+from craft_jax.corruptions.ops import draw, gaussian, resize_axis
 
 
 def contrast(key, image, severity):
@@ -91,7 +92,86 @@ def jpeg_compression(key, image, severity):
     return jpeg(image, (80, 65, 58, 50, 40)[severity - 1])
 
 
+def elastic_transform(key, image, severity):
+    """A random affine map, then displacements that a Gaussian smooths; at 1 the map alone.
+
+    Lengths are shares of the image's size (of 32 pixels in the original).
+    """
+    strength, sigma, jitter = (
+        (0, 0, 0.08),
+        (0.05, 0.2, 0.07),
+        (0.08, 0.06, 0.06),
+        (0.1, 0.04, 0.05),
+        (0.1, 0.03, 0.03),
+    )[severity - 1]
+    height, width, _ = image.shape
+    size, (map_key, field_key) = min(height, width), jax.random.split(key)
+    corners = draw(jax.random.uniform, map_key, (3, 2), jnp.float32, -1, 1) * (jitter * size)
+    image = _affine(image, corners)
+    if not strength:
+        return image
+    field = draw(jax.random.uniform, field_key, (height, width, 2), jnp.float32, -1, 1)
+    return _displace(image, field, strength * size, sigma * size)
+
+
+def _affine(image, jitter):
+    """The affine map that moves three points about the centre by `jitter` (3, 2), in pixels (x, y).
+
+    A pixel takes the value at the point that moves onto it, linear, the border mirrored about the
+    last pixel.
+    """
+    height, width, _ = image.shape
+    side = min(height, width) // 3
+    # As in the original, which takes (H, W) for (x, y); the images are square there.
+    points = np.array([height // 2, width // 2]) + side * np.array([[1, 1], [1, -1], [-1, -1]])
+    moved = points.astype(np.float32) + jitter
+    down, across = moved[0] - moved[1], moved[1] - moved[2]  # images of (0, 2 side), (2 side, 0)
+    determinant = across[0] * down[1] - across[1] * down[0]
+    x = np.arange(width, dtype=np.float32) - moved[2, 0]
+    y = np.arange(height, dtype=np.float32)[:, None] - moved[2, 1]
+    source_x = points[2, 0] + 2 * side * (x * down[1] - y * down[0]) / determinant
+    source_y = points[2, 1] + 2 * side * (y * across[0] - x * across[1]) / determinant
+    return _sample(image, source_y, source_x, _mirror)
+
+
+def _displace(image, field, strength, sigma):
+    """Each pixel takes the value at a place nearby: off by strength Gauss_sigma(field), linear.
+
+    `field` (H, W, 2) is uniform in +-1, for x and y; both borders are mirrored, the last pixel
+    repeated.
+    """
+    height, width, _ = image.shape
+    offset = strength * gaussian(field, sigma, cut=3, mode="symmetric")
+    y = np.arange(height, dtype=np.float32)[:, None] + offset[..., 1]
+    x = np.arange(width, dtype=np.float32) + offset[..., 0]
+    return _sample(image, y, x, _reflect)
+
+
+def _sample(image, y, x, border):
+    """Linear interpolation of (H, W, C) at (H, W) places; `border` folds indices into range."""
+    height, width, channels = image.shape
+    pixels = image.reshape(-1, channels)
+    top, left = jnp.floor(y), jnp.floor(x)
+    down, right = (y - top)[..., None], (x - left)[..., None]
+    rows = [border(top.astype(jnp.int32) + i, height) * width for i in (0, 1)]
+    columns = [border(left.astype(jnp.int32) + i, width) for i in (0, 1)]
+    upper, lower = (pixels[row + columns[0]] * (1 - right) + pixels[row + columns[1]] * right for row in rows)
+    return upper * (1 - down) + lower * down
+
+
+def _mirror(index, size):
+    """Fold about the last sample: -1 -> 1, size -> size - 2."""
+    return size - 1 - jnp.abs(index % (2 * size - 2) - (size - 1))
+
+
+def _reflect(index, size):
+    """Fold about the edge: -1 -> 0, size -> size - 1."""
+    index = index % (2 * size)
+    return jnp.minimum(index, 2 * size - 1 - index)
+
+
 CORRUPTIONS = {
+    "elastic_transform": elastic_transform,
     "contrast": contrast,
     "saturate": saturate,
     "pixelate": pixelate,

@@ -13,25 +13,27 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from craft_jax.corruptions.ops import draw
+
 
 def gaussian_noise(key, image, severity):
     """x + N(0, s), x in [0, 1]."""
     scale = (0.04, 0.06, 0.08, 0.09, 0.10)[severity - 1]
-    return image + 255 * scale * jax.random.normal(key, image.shape)
+    return image + 255 * scale * draw(jax.random.normal, key, image.shape)
 
 
 def speckle_noise(key, image, severity):
     """x + x N(0, s), x in [0, 1]."""
     scale = (0.06, 0.10, 0.12, 0.16, 0.20)[severity - 1]
-    return image + image * scale * jax.random.normal(key, image.shape)
+    return image + image * scale * draw(jax.random.normal, key, image.shape)
 
 
 def impulse_noise(key, image, severity):
     """A share p of the channel elements becomes 0 or 255, half each; the others stay."""
     amount = (0.01, 0.02, 0.03, 0.05, 0.07)[severity - 1]
-    draw = jax.random.uniform(key, image.shape)
-    salted = jnp.where(draw >= 1 - amount / 2, 255.0, image)
-    return jnp.where(draw < amount / 2, 0.0, salted)
+    chance = draw(jax.random.uniform, key, image.shape)
+    salted = jnp.where(chance >= 1 - amount / 2, 255.0, image)
+    return jnp.where(chance < amount / 2, 0.0, salted)
 
 
 def shot_noise(key, image, severity):
@@ -44,11 +46,11 @@ def shot_noise(key, image, severity):
     """
     photons = (500, 250, 100, 75, 50)[severity - 1]
     table, levels = _poisson_table(photons)
-    draw = jax.random.bits(key, image.shape, "uint32") >> 1
+    chance = draw(jax.random.bits, key, image.shape, "uint32") >> 1
     row = image.astype(jnp.int32) * table.shape[1]
     count, step = jnp.zeros(image.shape, jnp.int32), table.shape[1] // 2
     while step:
-        passed = draw >= jnp.asarray(table.ravel())[row + count + step - 1]
+        passed = chance >= jnp.asarray(table.ravel())[row + count + step - 1]
         count, step = count + step * passed, step // 2
     return jnp.asarray(levels)[count]
 

@@ -5,7 +5,12 @@ float32, to the same shape on the same scale, neither clipped nor truncated. Sou
 Dietterich 2019, make_cifar_c.py.
 """
 
+import jax
 import jax.numpy as jnp
+
+from craft_jax.corruptions.blur import motion
+from craft_jax.corruptions.frost import frost_crop
+from craft_jax.corruptions.ops import draw, resize_axis, truncate, zoom_matrix
 
 
 def brightness(key, image, severity):
@@ -17,4 +22,81 @@ def brightness(key, image, severity):
     return jnp.where(value > 0, image * brighter / jnp.maximum(value, 1), brighter)
 
 
-CORRUPTIONS = {"brightness": brightness}
+def fog(key, image, severity):
+    """(x + c P) max/(max + c): P a plasma in [0, 1], max over the image, x in [0, 1].
+
+    The plasma has 32 x 32 points at CIFAR's size, in general the next power of two.
+    """
+    thickness, decay = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))[severity - 1]
+    height, width, _ = image.shape
+    size = 1 << (max(height, width) - 1).bit_length()
+    chance = draw(jax.random.uniform, key, (size * size - 1,), jnp.float32, -1, 1)
+    return _fog(image, plasma(chance, size, decay)[:height, :width], thickness)
+
+
+def _fog(image, haze, thickness):
+    """Fog with a given plasma (H, W) in [0, 1]."""
+    most, added = image.max(), 255 * thickness
+    return (image + added * haze[..., None]) * (most / (most + added))
+
+
+def plasma(chance, size, decay):
+    """Diamond-square on a torus, scaled to 0..1.
+
+    Args:
+      chance: (size^2 - 1,) in [-1, 1]: at each level of n x n cells the n^2 draws of the cells'
+        centres, then of the midpoints of their upper edges, then of their left edges.
+      size: a power of two, static.
+      decay: what the wibble w, 100 at first, is divided by after each level; noise is w^2 chance.
+
+    Returns:
+      (size, size) float32.
+    """
+    corners, wibble, used = jnp.zeros((1, 1)), 100.0, 0
+    while len(corners) < size:
+        n = len(corners)
+        noise = chance[used : used + 3 * n * n].reshape(3, n, n) * wibble**2
+        below, right = jnp.roll(corners, -1, 0), jnp.roll(corners, -1, 1)
+        centers = (corners + below + right + jnp.roll(below, -1, 1)) / 4 + noise[0]
+        upper = (centers + jnp.roll(centers, 1, 0) + corners + right) / 4 + noise[1]
+        left = (centers + jnp.roll(centers, 1, 1) + corners + below) / 4 + noise[2]
+        even, odd = jnp.stack([corners, upper], -1), jnp.stack([left, centers], -1)
+        corners = jnp.stack([even, odd], 1).reshape(2 * n, 2 * n)
+        wibble, used = wibble / decay, used + 3 * n * n
+    corners = corners - corners.min()
+    return corners / corners.max()
+
+
+def snow(key, image, severity):
+    """Flakes, blurred along the wind and twice laid over a whitened image."""
+    loc, scale, *settings = (
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    )[severity - 1]
+    layer_key, wind_key = jax.random.split(key)
+    layer = loc + scale * draw(jax.random.normal, layer_key, image.shape[:2])
+    return _snow(image, layer, jax.random.uniform(wind_key, (), minval=-135, maxval=-45), *settings)
+
+
+def _snow(image, layer, degrees, zoom, threshold, radius, sigma, blend):
+    """Snow with given draws: a normal `layer` (H, W) and the wind's angle; the rest is static."""
+    height, width, _ = image.shape
+    layer = resize_axis(layer[..., None], zoom_matrix(height, zoom), 0)
+    layer = resize_axis(layer, zoom_matrix(width, zoom), 1)
+    flakes = truncate(jnp.where(layer < threshold, 0, 255 * layer))
+    flakes = truncate(motion(flakes, radius, sigma, degrees))
+    grey = 0.299 * image[..., :1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:]
+    whitened = jnp.maximum(image, 1.5 * grey + 127.5)
+    return blend * image + (1 - blend) * whitened + flakes + flakes[::-1, ::-1]
+
+
+def frost(key, image, severity):
+    """a x + b f, f a random crop of a picture of frost; see `frost_source` for which."""
+    kept, added = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
+    return kept * image + added * frost_crop(key, image.shape)
+
+
+CORRUPTIONS = {"snow": snow, "frost": frost, "fog": fog, "brightness": brightness}

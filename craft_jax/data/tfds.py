@@ -131,10 +131,10 @@ def _decode(encoded: bytes) -> np.ndarray:
 
     Always with Pillow: TFDS takes OpenCV where there is one, and two JPEG decoders need not agree.
     """
-    with Image.open(io.BytesIO(encoded)) as image:
+    with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
         if image.size != (32, 32):
             raise ValueError(f"an image is {image.size[0]} by {image.size[1]} and not 32 by 32")
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _download(root: Path, name: str) -> Path:

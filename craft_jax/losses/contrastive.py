@@ -6,7 +6,7 @@ from jax.nn import logsumexp, softplus
 
 from craft_jax.losses.common import check_choice, check_shapes, float32, frozen, product
 
-NOTHING = -1e30  # log of an empty sum; finite, since the gradient of logsumexp at all -inf is NaN
+NOTHING = -1e30  # log of an empty sum; at -inf logsumexp's gradient is 0/0, masked only later
 
 
 def _cross_view(own: jax.Array, others: jax.Array) -> jax.Array:

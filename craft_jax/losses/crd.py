@@ -63,5 +63,5 @@ def crd_nce(
     c = jnp.sum(is_there, axis=1, keepdims=True, dtype=jnp.float32) / bank.shape[0]
     log_c = jnp.log(c + EPS)
     attract = softplus(log_c - log_p_positive)[:, 0]
-    repel = softplus(log_p_negative - log_c) + jnp.log1p(EPS / jnp.where(c > 0, c, 1))
+    repel = softplus(log_p_negative - log_c) + jnp.log1p(EPS / c)  # c is 0 only if none is there
     return attract + jnp.sum(jnp.where(is_there, repel, 0), axis=1)

@@ -1,0 +1,89 @@
+"""Pictures of frost and random crops of them.
+
+The original lays crops of five photographs over the image. Their provenance is not documented, so
+none are shipped: they are read from the PyPI package `imagecorruptions` where that is installed
+(`pip install --no-deps imagecorruptions==1.1.2`; it need not be importable). Elsewhere five textures
+stand in for them, with the photographs' colours, contrast and autocorrelation but no crystals.
+"""
+
+import functools
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+
+# Of the photographs at a fifth of their size: mean and standard deviation of R, G and B.
+STATISTICS = (
+    ((77.5, 149.0, 165.7), (26.8, 16.4, 15.3)),
+    ((200.8, 205.4, 214.5), (21.4, 22.1, 22.6)),
+    ((200.8, 205.4, 214.5), (21.4, 22.1, 22.6)),
+    ((138.0, 153.2, 165.6), (29.0, 29.0, 30.2)),
+    ((112.3, 123.3, 134.7), (44.3, 43.2, 41.6)),
+)
+# Shares of the variance by grain, Gaussians of so many pixels at a fifth of the size.
+GRAINS = {0.0: 0.36, 1.5: 0.16, 5.0: 0.16, 16.0: 0.32}
+
+
+def frost_source():
+    """Where frost comes from here: "imagecorruptions" (photographs) or "procedural" (textures)."""
+    return "procedural" if _folder() is None else "imagecorruptions"
+
+
+def frost_crop(key, shape):
+    """A crop of one of the five pictures, place and picture uniform: `shape` (H, W, 3) levels."""
+    pictures, sizes = _pictures(_stride(shape))
+    chance = jax.random.uniform(key, (3,))
+    index = (chance[0] * len(sizes)).astype(jnp.int32)
+    room = jnp.asarray(sizes)[index] - np.array(shape[:2], np.int32)
+    top, left = (chance[1:] * room).astype(jnp.int32)
+    crop = jax.lax.dynamic_slice(pictures, (index, top, left, 0), (1, *shape))
+    return crop[0].astype(jnp.float32)
+
+
+def _stride(shape):
+    """Pictures keep every fifth pixel for images of 32; relatively as many for other sizes."""
+    return max(1, 160 // max(shape[:2]))
+
+
+def _folder():
+    spec = importlib.util.find_spec("imagecorruptions")
+    folders = [pathlib.Path(p) / "frost" for p in spec.submodule_search_locations] if spec else []
+    return next((f for f in folders if all((f / name).is_file() for name in FILES)), None)
+
+
+@functools.cache
+def _pictures(stride):
+    """The five as one array (5, H, W, 3) uint8, filled up with zeros, and their sizes (5, 2)."""
+    folder = _folder()
+    pictures = _textures(stride) if folder is None else _photographs(folder, stride)
+    sizes = np.array([picture.shape[:2] for picture in pictures], np.int32)
+    stack = np.zeros((len(pictures), *sizes.max(0), 3), np.uint8)
+    for slot, picture in zip(stack, pictures, strict=True):
+        slot[: picture.shape[0], : picture.shape[1]] = picture
+    return stack, sizes
+
+
+def _photographs(folder, stride):
+    """Every `stride`th pixel, the middle one: what OpenCV's linear resize by 1/5 gives."""
+    pictures = (np.asarray(Image.open(folder / name).convert("RGB")) for name in FILES)
+    return [picture[stride // 2 :: stride, stride // 2 :: stride] for picture in pictures]
+
+
+def _textures(stride):
+    """Gaussian fields with the statistics above, always the same five."""
+    random, pictures = np.random.default_rng(2019), []
+    for mean, deviation in STATISTICS:
+        field = np.zeros((400 // stride, 600 // stride))
+        for grain, share in GRAINS.items():
+            noise = random.normal(size=field.shape)
+            noise = ndimage.gaussian_filter(noise, grain * 5 / stride, mode="wrap")
+            field += np.sqrt(share) * (noise - noise.mean()) / noise.std()
+        levels = np.array(mean) + np.array(deviation) * (field / field.std())[..., None]
+        pictures.append(np.clip(np.round(levels), 0, 255).astype(np.uint8))
+    return pictures

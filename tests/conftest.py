@@ -1,0 +1,82 @@
+"""What the tests share: a network and a data set small enough to train in seconds."""
+
+import atexit
+import dataclasses
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+
+# Most of the suite's time would be XLA compiling the same small programs again: tests, and the processes
+# that they start, share one cache of them for the length of a session. Set before JAX is imported.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="craft_jax_tests_")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+import numpy as np
+import pytest
+
+from configs import craft, erm, kd
+from craft_jax import data, models
+from craft_jax.models.resnet import ResNet
+
+CONFIGS = {"erm": erm, "kd": kd, "craft": craft}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_network():
+    """A ResNet-8 of 4 and 8 channels, by the name "tiny" for the length of the session."""
+    models.REGISTRY["tiny"] = functools.partial(ResNet, 8, stem=4, widths=(4, 4, 8))
+    yield
+    del models.REGISTRY["tiny"]
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded digits at 16x16: 72 training and 40 test images."""
+    config = erm.get_config("smoke")
+    whole = data.load(config)
+    return dataclasses.replace(
+        whole,
+        train_images=np.ascontiguousarray(whole.train_images[:72, ::2, ::2]),
+        train_labels=whole.train_labels[:72],
+        test_images=np.ascontiguousarray(whole.test_images[:40, ::2, ::2]),
+        test_labels=whole.test_labels[:40],
+        fingerprint=hashlib.sha256(b"tests").hexdigest(),
+    )
+
+
+@pytest.fixture
+def make_config(tmp_path):
+    """make_config(method, **{"dotted.key": value}): a run of 12 steps on the tiny network."""
+
+    def make(method="erm", **overrides):
+        config = CONFIGS[method].get_config("smoke")
+        settings = {
+            "student.name": "tiny",
+            "teacher.name": "tiny",
+            "teacher.cache": str(tmp_path / "teachers"),
+            "teacher.epochs": 1,
+            "batch_size": 16,
+            "teacher.batch_size": 16,
+            "epochs": 3,  # 4 steps each
+            "views.corruptions": ("speckle_noise", "gaussian_blur"),
+            "views.severities": (3,),
+            "eval.corruptions": ("contrast",),
+            "eval.severities": (5,),
+            "eval.max_examples": 0,
+            "eval.batch_size": 16,
+            "checkpoint.every_steps": 4,
+            "log.every_steps": 1,
+            "log.progress": False,
+            "log.tensorboard": False,
+        }
+        for key, value in (settings | overrides).items():
+            section, _, leaf = key.rpartition(".")
+            (config[section] if section else config)[leaf] = value
+        return config
+
+    return make

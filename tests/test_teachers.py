@@ -1,0 +1,132 @@
+"""Teachers: trained once, found again, refused where they do not fit."""
+
+import dataclasses
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from craft_jax import checkpoint, teachers, train
+from craft_jax.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """A working directory with a finished ERM run of the tiny network."""
+    return tmp_path_factory.mktemp("teacher") / "run"
+
+
+@pytest.fixture
+def teacher_run(trained, make_config, digits):
+    config = make_config("erm", epochs=1, **{"teacher.cache": "unused"})
+    train.train_and_evaluate(config, trained, digits)
+    return trained
+
+
+def test_a_distilling_run_trains_its_teacher_once(make_config, digits, tmp_path):
+    runs = {}
+    for name, weight in (("a", 1.0), ("b", 0.5)):
+        config = make_config("kd", epochs=1, **{"kd.weight": weight})
+        runs[name] = train.train_and_evaluate(config, tmp_path / name, digits)
+    (cached,) = [p for p in (tmp_path / "teachers").iterdir() if p.is_dir()]
+    record = runs["a"]["teacher"]
+    assert record == runs["b"]["teacher"]
+    result = checkpoint.read_json(cached / "results.json")
+    assert record["name"] == "tiny"
+    assert record["seed"] == 0
+    assert record["checkpoint"] == str(cached)
+    for key in ("clean_accuracy", "robust_accuracy", "params_sha256"):
+        assert record[key] == result[key]
+    assert result["method"] == "erm"
+    assert runs["a"]["params_sha256"] != runs["b"]["params_sha256"]
+
+
+def test_another_recipe_or_other_data_is_another_teacher(make_config, digits):
+    config = make_config("kd")
+    from craft_jax.config import teacher_config
+
+    def path(config, dataset=digits):
+        return teachers.cache_path(config, teacher_config(config), dataset)
+
+    same = make_config("craft", seed=5, epochs=9, **{"kd.weight": 3.0, "eval.max_examples": 7})
+    assert path(same) == path(config)
+    for change in (
+        {"teacher.seed": 1},
+        {"teacher.epochs": 2},
+        {"teacher.weight_decay": 0.0},
+        {"dtype": "bfloat16"},
+    ):
+        assert path(make_config("kd", **change)) != path(config), change
+    assert path(config, dataclasses.replace(digits, fingerprint="other")) != path(config)
+
+
+def test_two_that_start_together_do_not_both_train(make_config, digits, monkeypatch):
+    config = make_config("kd")
+    inside, most = [], []
+
+    def slow_train(wanted, workdir, dataset):
+        inside.append(1)
+        most.append(len(inside))
+        threading.Event().wait(0.3)
+        inside.pop()
+
+    monkeypatch.setattr(teachers, "load", lambda *_: "teacher")
+    threads = [
+        threading.Thread(target=teachers.find_or_train, args=(config, digits, slow_train)) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
+
+
+def test_a_given_teacher_teaches_as_it_was_saved(teacher_run, make_config, digits):
+    config = make_config("kd", **{"teacher.checkpoint": str(teacher_run), "teacher.name": "resnet110"})
+    teacher = teachers.find_or_train(config, digits, train=None)
+    assert teacher.record["name"] == "tiny"  # what it is, not what config.teacher.name says
+    variables, _ = checkpoint.restore_student(teacher_run)
+    jax.tree.map(np.testing.assert_array_equal, teacher.variables, variables)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"num_classes": 7}, "num_classes is 10, the data's 7"),
+        (
+            {"train_images": np.zeros((72, 24, 24, 3), np.uint8)},
+            r"input_shape is \[16, 16, 3\].*\[24, 24, 3\]",
+        ),
+        ({"evaluation_split": "validation", "fingerprint": "x"}, "config.data.validation"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_stops_the_run(
+    teacher_run, make_config, digits, tmp_path, change, message
+):
+    config = make_config("kd", **{"teacher.checkpoint": str(teacher_run)})
+    with pytest.raises(CheckpointError, match=message):
+        train.train_and_evaluate(config, tmp_path / "student", dataclasses.replace(digits, **change))
+    assert not (tmp_path / "student").exists()
+
+
+def test_a_teacher_that_is_no_finished_run_is_refused(teacher_run, make_config, digits, tmp_path):
+    for directory, message in ((tmp_path / "none", "no directory"), (tmp_path, "config.json")):
+        config = make_config("kd", **{"teacher.checkpoint": str(directory)})
+        with pytest.raises(CheckpointError, match=message):
+            teachers.find_or_train(config, digits, train=None)
+    (teacher_run / "results.json").unlink()
+    config = make_config("kd", **{"teacher.checkpoint": str(teacher_run)})
+    with pytest.raises(CheckpointError, match="finish the teacher's run"):
+        teachers.find_or_train(config, digits, train=None)
+
+
+def test_the_teacher_is_frozen_and_not_in_the_students_checkpoint(teacher_run, make_config, digits, tmp_path):
+    config = make_config("craft", epochs=1, **{"teacher.checkpoint": str(teacher_run)})
+    before = checkpoint.params_sha256(checkpoint.restore_student(teacher_run)[0])
+    train.train_and_evaluate(config, tmp_path, digits)
+    assert checkpoint.params_sha256(checkpoint.restore_student(teacher_run)[0]) == before
+    with checkpoint.manager(tmp_path, config) as checkpoints:
+        tree = checkpoint._metadata(checkpoints, checkpoints.latest_step())
+    assert sorted(tree) == ["memory", "method", "optimizer", "step", "student"]
+    assert sorted(tree["method"]) == ["projections"]
