@@ -79,6 +79,8 @@ def check_same_run(workdir, config, card):
       CheckpointError: it holds another run; the message lists every difference.
     """
     workdir = Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise CheckpointError(f"--workdir: {workdir} is a file; allowed: a directory, new or of this run")
     if not (workdir / "config.json").exists():
         return
     old = configuration.from_json(read_json(workdir / "config.json"))

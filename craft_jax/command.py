@@ -41,6 +41,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise ConfigError(message)
 
+    def format_help(self):
+        # Read the configs for --help alone: one that is broken must not stop a command that names another.
+        return super().format_help() + _configs()
+
 
 def parse(argv):
     """Parse a command line.
@@ -55,7 +59,7 @@ def parse(argv):
     parser = _Parser(
         prog="python -m craft_jax.main",
         description="Train a student by a distillation method; measure it on clean and corrupted images.",
-        epilog=_EPILOG + _configs(),
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -80,7 +84,10 @@ def _config(options, overrides):
     if options.config:
         return config_file.load(options.config, overrides)
     if options.mode == "eval" and options.workdir:
-        stored = checkpoint.read_json(Path(options.workdir) / "config.json")
+        path = Path(options.workdir) / "config.json"
+        stored = checkpoint.read_json(path)
+        if not isinstance(stored, dict):
+            raise ConfigError(f"{path}: not a configuration")
         return config_file.apply(configuration.from_json(stored), overrides)
     raise ConfigError("--config: missing; e.g. --config=configs/craft.py:digits")
 
@@ -111,17 +118,18 @@ def default_workdir(spec, config):
 
 def _configs():
     """Configs and presets with the first line of their docstrings, where the current directory has them."""
-    directory = Path("configs")
-    if not (directory / "default.py").is_file():
-        return ""
     lines = ["", "configs"]
-    for path in sorted(directory.glob("[!_]*.py")):
-        purpose = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
-        lines.append(f"  {directory / path.name}  {purpose}")
-    presets = config_file.import_file(directory / "default.py").PRESETS
-    lines += ["", "presets"]
-    lines += [f"  :{name:12}{preset.__doc__.splitlines()[0]}" for name, preset in presets.items()]
-    return "\n".join(lines)
+    for path in sorted(Path("configs").glob("[!_]*.py")):
+        try:
+            purpose = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        except (SyntaxError, ValueError, OSError) as error:
+            purpose = f"cannot be read: {error}"
+        lines.append(f"  {path}  {purpose.partition(chr(10))[0]}")
+    if Path("configs/default.py").is_file():
+        presets = config_file.import_file("configs/default.py").PRESETS
+        lines += ["", "presets"]
+        lines += [f"  :{name:12}{preset.__doc__.partition(chr(10))[0]}" for name, preset in presets.items()]
+    return "\n".join(lines) + "\n"
 
 
 def summary(result):

@@ -98,6 +98,11 @@ def validate(config):
 def faults_of(config):
     """Every fault of a configuration, one line each."""
     flat = flatten(config)
+    missing = [key for key in (*_CHOICES, *_RANGES, *_FREE_VALUES) if key not in flat]
+    if missing:
+        # The other rules read these keys: a configuration of another version is told so and no more.
+        yield from (f"config.{key}: missing; configs/default.py has every key" for key in missing)
+        return
     for key, allowed in _CHOICES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
         bad = [v for v in values if v not in allowed()]
@@ -138,11 +143,16 @@ def _joint_faults(config):
         if size > 0 and size % devices:
             yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
     group, local = config.views.group_size, config.batch_size // devices
-    if group > 0 and local > 0 and local % group:
+    if _makes_views(config) and group > 0 and local > 0 and local % group:
         yield (
             f"config.views.group_size: {group}; allowed: a divisor of the {local} images that "
             "one device holds of a batch"
         )
+
+
+def _makes_views(config):
+    """Whether the method makes corrupted views; True if there is no such method."""
+    return config.method not in methods.METHODS or max(methods.METHODS[config.method].views(config)) > 1
 
 
 _CHOICES = {
@@ -211,6 +221,18 @@ _RANGES = {
     "checkpoint.keep": _POSITIVE,
     "log.every_steps": _POSITIVE,
 }
+
+# Keys that any value of their type serves.
+_FREE_VALUES = (
+    "data.dir",
+    "data.flip",
+    "teacher.checkpoint",
+    "teacher.cache",
+    "views.allow_overlap",
+    "contrastive.mask_same_class",
+    "log.tensorboard",
+    "log.progress",
+)
 
 _NOT_EMPTY = (
     "views.corruptions",

@@ -6,6 +6,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import ml_collections
+
 from craft_jax.config import faults_of, flatten
 from craft_jax.errors import ConfigError
 
@@ -29,6 +31,8 @@ def load(spec, overrides=()):
         config = import_file(path).get_config(preset)
     except Exception as error:  # whatever the user's file raises
         raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ConfigError(f"--config={spec}: get_config returned {type(config).__name__}, not a ConfigDict")
     return apply(config, overrides)
 
 
@@ -42,9 +46,10 @@ def apply(config, overrides):
       ConfigError: the message lists every override that could not be set, and every other fault.
     """
     faults = []
+    defaults = flatten(config)
     for key, text in overrides:
         try:
-            override(config, key, text)
+            override(config, key, text, defaults)
         except ConfigError as error:
             faults.append(str(error))
     if faults:
@@ -56,32 +61,38 @@ def apply(config, overrides):
 def import_file(path):
     """Run a Python file and return it as a module."""
     # A variant says `from configs import default`: let that work from any current directory.
-    sys.path[:0] = [str(Path(path).resolve().parent.parent)]
+    root = str(Path(path).resolve().parent.parent)
+    sys.path.insert(0, root)
     try:
         module_spec = importlib.util.spec_from_file_location(f"_config_{Path(path).stem}", path)
         module = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
     finally:
-        del sys.path[0]
+        sys.path.remove(root)
     return module
 
 
-def override(config, key, text):
-    """Set one dotted key from text, keeping the type of the value that stands there.
+def override(config, key, text, defaults):
+    """Set one dotted key from text, keeping the type of its default.
 
+    Args:
+      config: a ConfigDict.
+      key: the dotted key.
+      text: its new value.
+      defaults: {dotted key: value}, before any override.
     Raises:
       ConfigError: an unknown key, or a text that is not of the key's type.
     """
-    flat = flatten(config)
-    if key not in flat:
-        near = difflib.get_close_matches(key, flat, n=3) or [k for k in flat if k.startswith(key + ".")]
+    if key not in defaults:
+        near = [k for k in defaults if k.startswith(key + ".")]
+        near = near or difflib.get_close_matches(key, defaults, n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else "; configs/default.py has them all"
         raise ConfigError(f"config.{key}: no such key{hint}")
     *sections, leaf = key.split(".")
     node = config
     for section in sections:
         node = node[section]
-    node[leaf] = _parse(key, text, flat[key])
+    node[leaf] = _parse(key, text, defaults[key])
 
 
 def _parse(key, text, default):
@@ -100,6 +111,6 @@ def _parse(key, text, default):
         value = ast.literal_eval(text)
         if type(value) is kind or (kind is float and type(value) is int):
             return kind(value)
-    except (ValueError, SyntaxError):
-        pass
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError):
+        pass  # what literal_eval and the conversion raise for odd texts
     raise ConfigError(f"config.{key}: {text!r} is not of type {kind.__name__}")

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from craft_jax import checkpoint, corruptions, data, metrics, predict
 from craft_jax import config as configuration
 from craft_jax import mesh as meshes
+from craft_jax.methods import METHODS
 
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
@@ -89,7 +90,7 @@ def evaluate(predict, variables, dataset, config, mesh):
       A JSON-able dict: "clean_accuracy", "robust_accuracy", "robust_accuracy_without_jpeg" and
       "primary_metric" in percent, "corruptions" (name -> five accuracies, None where not evaluated),
       "clean" and "corrupted" (nll in nats, ece in [0, 1]; corrupted ones are means over the cells),
-      and the names of the corruptions trained on and evaluated on.
+      and the names of the corruptions trained on, evaluated on, and in both.
     """
     images, labels = _subset(dataset, config)
     logits = functools.partial(logits_of, predict, variables, images, config.eval.batch_size, mesh)
@@ -103,6 +104,8 @@ def evaluate(predict, variables, dataset, config, mesh):
     robust = float(np.mean(list(accuracies.values())))
     without_jpeg = [a for (name, _), a in accuracies.items() if name != "jpeg_compression"]
     weights = config.eval.primary_weights
+    makes_views = max(METHODS[config.method].views(config)) > 1
+    trained = list(config.views.corruptions) if makes_views else []
     return {
         "source": config.eval.source,
         "evaluation_split": dataset.evaluation_split,
@@ -120,7 +123,10 @@ def evaluate(predict, variables, dataset, config, mesh):
             "nll": float(np.mean([metrics.nll(x, labels) for x in cells.values()])),
             "ece": float(np.mean([metrics.ece(x, labels) for x in cells.values()])),
         },
+        "trained_corruptions": trained,
         "evaluated_corruptions": list(config.eval.corruptions),
+        "overlap_allowed": config.views.allow_overlap,
+        "overlap": sorted(set(trained) & set(config.eval.corruptions)),
     }
 
 

@@ -107,18 +107,23 @@ def _erm_views(config):
 
 
 def _kd_terms(config, s):
-    return Terms(
-        {
-            "ce": jnp.mean(_cross_entropy(config, s)),
-            "kd": config.kd.weight * jnp.mean(_logit_kd(config, s)),
-        }
-    )
+    terms = {"ce": jnp.mean(_cross_entropy(config, s))}
+    if config.kd.weight:
+        terms["kd"] = config.kd.weight * jnp.mean(_logit_kd(config, s))
+    return Terms(terms)
 
 
-def _distill_views(config):
-    student = max(_view_count(config, w) for w in (config.views.ce_views, config.views.distill_views))
-    own = config.views.distill_target == "own"
-    return student, _view_count(config, config.views.distill_views) if own else 1
+def _distill_views(config, weight):
+    """The views of a method that distils by one term: no network forwards a view that no term reads."""
+    student = _view_count(config, config.views.ce_views)
+    if not weight:
+        return student, 1
+    distilled = _view_count(config, config.views.distill_views)
+    return max(student, distilled), distilled if config.views.distill_target == "own" else 1
+
+
+def _kd_views(config):
+    return _distill_views(config, config.kd.weight)
 
 
 def _attention_terms(config, s):
@@ -126,12 +131,14 @@ def _attention_terms(config, s):
         student, teacher = _view(s.student, v).stages, _view(s.teacher, t).stages
         return losses.attention_transfer(student, teacher, config.attention.reduction)
 
-    return Terms(
-        {
-            "ce": jnp.mean(_cross_entropy(config, s)),
-            "attention": config.attention.weight * jnp.mean(_distill(config, s, loss)),
-        }
-    )
+    terms = {"ce": jnp.mean(_cross_entropy(config, s))}
+    if config.attention.weight:
+        terms["attention"] = config.attention.weight * jnp.mean(_distill(config, s, loss))
+    return Terms(terms)
+
+
+def _attention_views(config):
+    return _distill_views(config, config.attention.weight)
 
 
 def _view(outputs, v):
@@ -159,6 +166,10 @@ def _crd_terms(config, s):
         "crd": config.crd.weight * jnp.mean(_distill(config, s, loss)),
     }
     return Terms(terms, memory=crd.update(config, memory, anchors, s.index))
+
+
+def _crd_views(config):
+    return _distill_views(config, config.crd.weight)
 
 
 def _craft_terms(config, s):
@@ -209,7 +220,7 @@ def _craft_views(config):
     every = config.views.count + 1
     if config.contrastive.weight or config.dealign.weight:
         return every, every
-    return _distill_views(config)[0], every  # reliability reads all of the teacher's views
+    return _kd_views(config)[0], every  # reliability reads all of the teacher's views
 
 
 def _craft_init(config, key, student, teacher, labels):
@@ -223,8 +234,8 @@ def _craft_init(config, key, student, teacher, labels):
 
 METHODS = {
     "erm": Method(_erm_terms, _erm_views),
-    "kd": Method(_kd_terms, _distill_views),
-    "attkd": Method(_attention_terms, _distill_views),
-    "crd": Method(_crd_terms, _distill_views, crd.init, crd.check),
+    "kd": Method(_kd_terms, _kd_views),
+    "attkd": Method(_attention_terms, _attention_views),
+    "crd": Method(_crd_terms, _crd_views, crd.init, crd.check),
     "craft": Method(_craft_terms, _craft_views, _craft_init),
 }

@@ -11,8 +11,9 @@ def log_softmax(logits):
 
 
 def accuracy(logits, labels):
-    """Top-1 accuracy in percent: (N, K), (N,) -> float."""
-    return 100.0 * float(np.mean(np.argmax(logits, axis=-1) == labels))
+    """Top-1 accuracy in percent: (N, K), (N,) -> float; an example without finite logits is wrong."""
+    hits = (np.argmax(logits, axis=-1) == labels) & np.isfinite(logits).all(axis=-1)
+    return 100.0 * float(np.mean(hits))
 
 
 def nll(logits, labels):
@@ -32,7 +33,7 @@ def ece(logits, labels, bins=15):
     """
     probabilities = np.exp(log_softmax(logits))
     confidence = probabilities.max(axis=-1)
-    correct = probabilities.argmax(axis=-1) == labels
+    correct = np.argmax(logits, axis=-1) == labels
     bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.zeros(bins)
     np.add.at(gap, bin_of, correct - confidence)

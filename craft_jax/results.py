@@ -9,7 +9,6 @@ import jax
 
 from craft_jax import checkpoint, data
 from craft_jax import config as configuration
-from craft_jax.methods import METHODS
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -63,8 +62,6 @@ def write(config, workdir, dataset, teacher, result):
         "dataset": dataset.name,
         "seed": config.seed,
         **result,
-        "trained_corruptions": list(config.views.corruptions) if _sees_corruptions(config) else [],
-        "overlap_allowed": config.views.allow_overlap,
         "teacher": teacher.record if teacher else None,
         "data": data.card(dataset),
         "config": configuration.to_json(config),
@@ -75,7 +72,3 @@ def write(config, workdir, dataset, teacher, result):
     }
     checkpoint.write_json(Path(workdir) / "results.json", result)
     return result
-
-
-def _sees_corruptions(config):
-    return max(METHODS[config.method].views(config)) > 1

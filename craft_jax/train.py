@@ -11,7 +11,18 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from craft_jax import checkpoint, data, evaluate, methods, models, results, streams, teachers, views
+from craft_jax import (
+    checkpoint,
+    corruptions,
+    data,
+    evaluate,
+    methods,
+    models,
+    results,
+    streams,
+    teachers,
+    views,
+)
 from craft_jax import config as configuration
 from craft_jax import mesh as meshes
 from craft_jax.batches import Batches
@@ -186,7 +197,7 @@ def train_and_evaluate(config, workdir, dataset=None):
     if (workdir / "results.json").exists():
         result = checkpoint.read_json(workdir / "results.json")
         if result["status"] == "done":
-            print(f"{workdir}: already done", flush=True)
+            print(f"{workdir}: already done; --mode=eval evaluates it under other eval.* keys", flush=True)
             return result
     teacher = None
     if methods.METHODS[config.method].views(config)[1]:
@@ -255,6 +266,11 @@ def _check_sizes(config, dataset):
         raise DataError(
             f"config.batch_size: {config.batch_size}; allowed: at most the "
             f"{len(dataset.train_labels)} training images of {dataset.name}"
+        )
+    if min(dataset.train_images.shape[1:3]) < corruptions.LEAST_SIDE:
+        raise DataError(
+            f"{dataset.name}: images of {dataset.train_images.shape[1:3]} pixels; "
+            f"allowed: sides of at least {corruptions.LEAST_SIDE}, which the corruptions need"
         )
 
 

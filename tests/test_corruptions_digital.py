@@ -99,7 +99,7 @@ def test_elastic_with_given_draws(severity):
     fields = np.float32([np.moveaxis(d[1], 0, -1) for d in draws])
     got = truncate(jax.jit(jax.vmap(transform))(np.float32(images), corners, fields))
     same, largest = agreement(got, truncated(want))
-    assert largest <= 1 and same > 0.99, same
+    assert largest <= 1 and same > 0.998, same
 
 
 def test_affine_map_is_opencvs():

@@ -38,6 +38,7 @@ TEST = tuple(name for family in FAMILIES.values() for name in family)
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 NAMES = tuple(name for name in TEST + EXTRA if name in CORRUPTIONS)
 SEVERITIES = (1, 2, 3, 4, 5)
+LEAST_SIDE = 16  # pixels
 
 __all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "NAMES", "SEVERITIES", "TEST"]
 __all__ += ["corrupt", "frost_source"]
@@ -80,8 +81,8 @@ def _check(images, name):
     if name not in CORRUPTIONS:
         raise ValueError(f"unknown corruption {name!r}; one of {', '.join(NAMES)}")
     shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
-    if shape is None or len(shape) != 4 or shape[-1] != 3 or min(shape[1:3]) < 16:
-        raise ValueError(f"images must be (B, H, W, 3) with H, W >= 16, got shape {shape}")
+    if shape is None or len(shape) != 4 or shape[-1] != 3 or min(shape[1:3]) < LEAST_SIDE:
+        raise ValueError(f"images must be (B, H, W, 3) with H, W >= {LEAST_SIDE}, got shape {shape}")
     if dtype != jnp.float32:
         hint = "; divide uint8 images by 255" if dtype == jnp.uint8 else ""
         raise ValueError(f"images must be float32 in [0, 1], got {dtype}{hint}")
