@@ -19,11 +19,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import numpy as np
 import pytest
 
-from configs import craft, erm, kd
+from configs import attkd, craft, crd, erm, kd
 from craft_jax import data, models
 from craft_jax.models.resnet import ResNet
 
-CONFIGS = {"erm": erm, "kd": kd, "craft": craft}
+CONFIGS = {"erm": erm, "kd": kd, "attkd": attkd, "crd": crd, "craft": craft}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,6 +63,7 @@ def make_config(tmp_path):
             "batch_size": 16,
             "teacher.batch_size": 16,
             "epochs": 3,  # 4 steps each
+            "crd.negatives": 40,
             "views.corruptions": ("speckle_noise", "gaussian_blur"),
             "views.severities": (3,),
             "eval.corruptions": ("contrast",),

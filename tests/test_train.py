@@ -132,7 +132,7 @@ def kill_at(monkeypatch, step):
     monkeypatch.setattr(batches.Batches, "__call__", call)
 
 
-@pytest.mark.parametrize("method", ["erm", "craft"])
+@pytest.mark.parametrize("method", ["erm", "crd", "craft"])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(method, make_config, digits, tmp_path, monkeypatch):
     config = make_config(method)
     whole = train.train_and_evaluate(config, tmp_path / "whole", digits)
