@@ -10,19 +10,19 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import logging
 import os
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from craft_jax import config as configuration
 from craft_jax.errors import CheckpointError
 
 # Orbax and its helpers report every file at INFO and WARNING; a run's first lines are for the user.
-logging.getLogger("absl").setLevel(logging.ERROR)
+logging.set_verbosity(logging.ERROR)
 
 
 def write_json(path, tree):

@@ -10,6 +10,7 @@ from craft_jax import models
 
 _BATCH_SIZES = (1, 128)
 _REPEATS = 10
+_SECONDS = 2.0  # a network that is slow on this machine is measured less often
 
 
 def measure(model, variables, input_shape):
@@ -21,7 +22,8 @@ def measure(model, variables, input_shape):
       input_shape: (H, W, C).
     Returns:
       A JSON-able dict: "parameters"; "flops", of one image, as XLA counts them (a multiplication and an
-      addition are two); "latency_ms", {batch size: milliseconds, the median of ten calls after a warm-up}.
+      addition are two); "latency_ms", {batch size: milliseconds}, the median of up to ten calls after a
+      warm-up; "device".
     """
     forward = jax.jit(lambda variables, images: model.apply(variables, images, False)[0].logits)
     variables = jax.device_put(variables, jax.local_devices()[0])
@@ -34,13 +36,14 @@ def measure(model, variables, input_shape):
         "parameters": models.count_parameters(variables["params"]),
         "flops": int(one["flops"]),
         "latency_ms": latency,
+        "device": jax.local_devices()[0].device_kind,
     }
 
 
 def _median_ms(forward, variables, images):
     forward(variables, images).block_until_ready()
     times = []
-    for _ in range(_REPEATS):
+    while len(times) < _REPEATS and sum(times) < _SECONDS:
         started = time.perf_counter()
         forward(variables, images).block_until_ready()
         times.append(time.perf_counter() - started)

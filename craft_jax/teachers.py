@@ -81,6 +81,8 @@ def load(workdir, dataset, config):
     if not (workdir / "results.json").exists():
         raise CheckpointError(f"{workdir}: no results.json; finish the teacher's run first")
     result = checkpoint.read_json(workdir / "results.json")
+    if result["status"] != "done":
+        raise CheckpointError(f"{workdir}: the teacher's run stopped; its results.json says at which step")
     variables, step = checkpoint.restore_student(workdir)
     model = models.build(
         own.student.name,
@@ -89,15 +91,14 @@ def load(workdir, dataset, config):
         mean=tuple(card["mean"]),
         std=tuple(card["std"]),
     )
-    kept = ("clean_accuracy", "robust_accuracy", "corruptions", "status")
+    kept = ("clean_accuracy", "robust_accuracy", "corruptions", "cost")
     record = {
         "name": own.student.name,
         "seed": own.seed,
         "step": step,
         "checkpoint": str(workdir),
-        "parameters": models.count_parameters(variables["params"]),
         "params_sha256": checkpoint.params_sha256(variables),
-        **{key: result[key] for key in kept},
+        **{key: result[key] for key in kept if key in result},
     }
     return Teacher(model, variables, record)
 

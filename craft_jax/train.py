@@ -14,6 +14,7 @@ from tqdm import tqdm
 from craft_jax import (
     checkpoint,
     corruptions,
+    cost,
     data,
     evaluate,
     methods,
@@ -255,6 +256,7 @@ def _train_and_evaluate(config, workdir, dataset, teacher):
         "step": steps,
         "nan_count": 0,
         "resumed_from": resumed_from,
+        "cost": cost.measure(run.student, jax.device_get(variables), dataset.train_images.shape[1:]),
         "params_sha256": checkpoint.params_sha256(jax.tree.map(np.asarray, variables)),
         "timings": timings,
     }

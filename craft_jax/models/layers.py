@@ -1,13 +1,23 @@
 """What both families of networks share: convolution, batch normalisation, the classifying head."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-# Kaiming normal by fan-out (He et al. 2015, eq. 14), the usual choice for these networks.
-CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+def kaiming_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """N(0, 2 / fan_out) for a kernel (H, W, in, out) (He et al. 2015, eq. 14), usual for these networks.
+
+    Drawn as one row and reshaped: the same values as over four axes, at a quarter of XLA's compile time,
+    which on a CPU is most of what starting a run takes.
+    """
+    scale = math.sqrt(2 / (shape[0] * shape[1] * shape[3]))
+    return scale * jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
+
+
 # U(-1/sqrt(D), 1/sqrt(D)), what PyTorch's Linear (and so the published baselines) starts from.
 HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -38,7 +48,7 @@ def conv(features: int, size: int, stride: int, dtype: Any, name: str) -> nn.Con
         strides=(stride, stride),
         padding=size // 2,
         use_bias=False,
-        kernel_init=CONV_INIT,
+        kernel_init=kaiming_normal,
         dtype=dtype,
         param_dtype=jnp.float32,
         name=name,
