@@ -4,7 +4,8 @@
 
 Ablations are overrides: --config.contrastive.weight=0, --config.dealign.weight=0,
 --config.dealign.form=shift, --config.contrastive.positives=each, and, for r = 1/2 everywhere,
---config.reliability.alpha=0 --config.reliability.beta=0.
+--config.reliability.alpha=0 --config.reliability.beta=0. Without the contrastive term nothing trains the
+projections, and de-alignment then sees the student through a fixed random one.
 """
 
 from configs import default

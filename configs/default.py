@@ -36,7 +36,7 @@ def _defaults():
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
     teacher.cache = "runs/teachers"  # where teachers trained on the way are kept and found again
     teacher.name = "resnet56"
-    teacher.seed = 0
+    teacher.seed = 1000  # no student's: with one seed both would start from the same kernels and batches
     teacher.epochs = 200
     teacher.batch_size = 128
     teacher.learning_rate = 0.1

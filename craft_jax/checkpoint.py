@@ -2,6 +2,7 @@
 
 DIR/config.json        the configuration of the first run
 DIR/dataset.json       what the data was: classes, sizes, normalisation, fingerprint
+DIR/teacher.json       which teacher it has, if any
 DIR/checkpoints/STEP   the whole state, by Orbax
 DIR/results.json       the result, once there is one
 """
@@ -56,8 +57,12 @@ def lock(path, wait):
     Raises:
       CheckpointError: another process holds it and `wait` is False.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise CheckpointError(f"{Path(path).parent}: cannot be written to ({error.strerror})") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -79,8 +84,9 @@ def check_same_run(workdir, config, card):
       CheckpointError: it holds another run; the message lists every difference.
     """
     workdir = Path(workdir)
-    if workdir.exists() and not workdir.is_dir():
-        raise CheckpointError(f"--workdir: {workdir} is a file; allowed: a directory, new or of this run")
+    nearest = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise CheckpointError(f"--workdir: {nearest} is not a directory that can be written to")
     if not (workdir / "config.json").exists():
         return
     old = configuration.from_json(read_json(workdir / "config.json"))
@@ -96,8 +102,27 @@ def check_same_run(workdir, config, card):
         raise CheckpointError("\n".join([head, *faults]))
 
 
-def claim(workdir, config, card):
-    """Make a new working directory this run's; one that already is stays as it was."""
+def claim(workdir, config, card, teacher=None):
+    """Make a new working directory this run's; one that already is stays as it was.
+
+    Args:
+      workdir: a directory.
+      config: the run's configuration.
+      card: what its data is, from `data.card`.
+      teacher: the record of its teacher, None without one.
+    Raises:
+      CheckpointError: the run was begun with another teacher.
+    """
+    path = Path(workdir) / "teacher.json"
+    if teacher and path.exists():
+        begun = read_json(path)["params_sha256"]
+        if begun != teacher["params_sha256"]:
+            raise CheckpointError(
+                f"{workdir} was begun with another teacher: its parameters' sha256 was {begun}, "
+                f"that of {teacher['checkpoint']} is {teacher['params_sha256']}"
+            )
+    elif teacher:
+        write_json(path, teacher)
     if not (Path(workdir) / "config.json").exists():
         # config.json last: it is what marks the directory as a run's.
         write_json(Path(workdir) / "dataset.json", card)

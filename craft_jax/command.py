@@ -64,7 +64,7 @@ def parse(argv):
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE[:PRESET]", help="a configuration file and its presets")
-    parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/NAME)")
+    parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/NAME_seedN)")
     parser.add_argument("--mode", default="train", help="train or eval")
     options, rest = parser.parse_known_args(argv)
     overrides, faults = _overrides(rest)
@@ -137,7 +137,7 @@ def summary(result):
     lines = [
         f"clean accuracy   {result['clean_accuracy']:6.2f}%",
         f"robust accuracy  {result['robust_accuracy']:6.2f}%  "
-        f"(mean over {', '.join(result['corruptions'])}; regenerated)",
+        f"(mean over {', '.join(result['corruptions'])}; {result['source']})",
         f"primary metric   {result['primary_metric']:6.2f}",
     ]
     for name, cells in result["corruptions"].items():

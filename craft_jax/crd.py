@@ -11,7 +11,7 @@ import numpy as np
 
 from craft_jax import losses
 from craft_jax.errors import DataError
-from craft_jax.losses.common import unit
+from craft_jax.losses.common import product, unit
 
 _WIDTH = 128  # of the embeddings, as published
 _SIDES = ("student", "teacher")
@@ -66,7 +66,7 @@ def _linear(key, width):
 
 def embeddings(head, pooled):
     """(B, D) pooled features -> (B, 128) unit vectors."""
-    return unit(pooled @ head["kernel"] + head["bias"])
+    return unit(product("bd,de->be", pooled, head["kernel"]) + head["bias"])
 
 
 def draw_negatives(key, labels, classes, num_classes, count):
@@ -133,7 +133,7 @@ def _fix_z(z, anchors, bank, temperature):
     """Z as it stands, or at the first batch N times the mean of exp(<anchor, row> / tau)."""
 
     def estimate():
-        scores = jax.lax.stop_gradient(losses.common.product("bd,nd->bn", anchors, bank))
+        scores = jax.lax.stop_gradient(product("bd,nd->bn", anchors, bank))
         return bank.shape[0] * jnp.mean(jnp.exp(scores / temperature))
 
     return jax.lax.cond(z > 0, lambda: z, estimate)

@@ -23,6 +23,7 @@ class TrainingStopped(CraftError, ArithmeticError):
     def __init__(self, step, terms):
         super().__init__(
             f"stopped at step {step}: {', '.join(terms)} not finite; the last good checkpoint is kept. "
-            "A smaller --config.optimizer.learning_rate or loss weight may help, in a new --workdir."
+            "A smaller --config.optimizer.learning_rate (of a teacher trained on the way: "
+            "--config.teacher.learning_rate) or loss weight may help, in a new --workdir."
         )
         self.facts = {"stopped_at_step": step, "stopped_terms": terms}

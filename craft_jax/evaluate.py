@@ -156,6 +156,9 @@ def evaluate_workdir(config, workdir):
     result = evaluate(predictor(student.model, mesh), variables, dataset, config, mesh)
     result |= {
         "workdir": str(workdir),
+        "method": config.method,
+        "seed": config.seed,
+        "step": student.step,
         "params_sha256": checkpoint.params_sha256(student.variables),
         "config": configuration.to_json(config),
     }

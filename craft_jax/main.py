@@ -28,7 +28,7 @@ def main(argv=None):
         print("craft_jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     print(command.summary(result))
-    print(f"written to {written}")
+    print(f"results are in {written}")
     return 0
 
 

@@ -1,4 +1,7 @@
-"""The mesh: all devices of all processes on one axis, "data". One device is the mesh of size one."""
+"""The mesh: all of this process's devices on one axis, "data". One device is the mesh of size one.
+
+Several processes are not supported yet: nothing calls `jax.distributed.initialize`.
+"""
 
 import jax
 from jax.sharding import NamedSharding

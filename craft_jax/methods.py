@@ -147,6 +147,10 @@ def _view(outputs, v):
 
 
 def _crd_terms(config, s):
+    ce = {"ce": jnp.mean(_cross_entropy(config, s))}
+    if not config.crd.weight:
+        return Terms(ce, memory=s.memory)
+
     def embedded(v, t):
         return {
             "student": crd.embeddings(s.params["student"], s.student.pooled[:, v]),
@@ -161,10 +165,7 @@ def _crd_terms(config, s):
     def loss(v, t):
         return crd.loss(config, embedded(v, t), banks, positives, negatives, memory)
 
-    terms = {
-        "ce": jnp.mean(_cross_entropy(config, s)),
-        "crd": config.crd.weight * jnp.mean(_distill(config, s, loss)),
-    }
+    terms = {**ce, "crd": config.crd.weight * jnp.mean(_distill(config, s, loss))}
     return Terms(terms, memory=crd.update(config, memory, anchors, s.index))
 
 

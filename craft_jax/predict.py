@@ -16,10 +16,11 @@ class Predictor:
       model: a models.Model, pure init and apply.
       variables: {"params", "batch_stats"}.
       config: the ConfigDict that it was trained with.
+      step: how many steps it was trained for.
     """
 
-    def __init__(self, model, variables, config):
-        self.model, self.variables, self.config = model, variables, config
+    def __init__(self, model, variables, config, step):
+        self.model, self.variables, self.config, self.step = model, variables, config, step
         self._apply = jax.jit(lambda variables, images: model.apply(variables, images, False)[0].logits)
 
     def __call__(self, images):
@@ -51,7 +52,7 @@ def load(workdir):
     """
     config = configuration.from_json(checkpoint.read_json(Path(workdir) / "config.json"))
     card = checkpoint.read_json(Path(workdir) / "dataset.json")
-    variables, _ = checkpoint.restore_student(workdir)
+    variables, step = checkpoint.restore_student(workdir)
     model = models.build(
         config.student.name,
         card["num_classes"],
@@ -59,4 +60,4 @@ def load(workdir):
         mean=tuple(card["mean"]),
         std=tuple(card["std"]),
     )
-    return Predictor(model, variables, config)
+    return Predictor(model, variables, config, step)

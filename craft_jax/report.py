@@ -65,7 +65,9 @@ def footer(workdirs):
     for workdir in workdirs:
         result = checkpoint.read_json(Path(workdir) / "results.json")
         names.setdefault(", ".join(result.get("corruptions", {})), []).append(str(workdir))
-    return "\n".join(f"robust: mean over {n or 'nothing'}" for n in names)
+    if len(names) == 1:
+        return f"robust: mean over {next(iter(names)) or 'nothing'}"
+    return "\n".join(f"robust, {', '.join(dirs)}: mean over {n or 'nothing'}" for n, dirs in names.items())
 
 
 def main(argv=None):

@@ -41,15 +41,18 @@ def find_or_train(config, dataset, train):
     wanted = configuration.teacher_config(config)
     workdir = cache_path(config, wanted, dataset)
     with checkpoint.lock(Path(f"{workdir}.lock"), wait=True):
-        if (workdir / "config.json").exists():
-            # What does not bear on the teacher may differ between the runs that share it.
-            stored = configuration.from_json(checkpoint.read_json(workdir / "config.json")).unlock()
-            for key in ("eval", "log", "checkpoint"):
-                stored[key] = wanted[key]
-            stored.data.dir = wanted.data.dir
-            wanted = stored.lock()
-        train(wanted, workdir, dataset)
+        if not _is_done(workdir):
+            print(f"training the teacher first, {wanted.student.name}, into {workdir}", flush=True)
+            if (workdir / "config.json").exists():
+                # Its name says that it is this teacher; what else differs does not bear on its training.
+                checkpoint.write_json(workdir / "config.json", configuration.to_json(wanted))
+            train(wanted, workdir, dataset)
     return load(workdir, dataset, config)
+
+
+def _is_done(workdir):
+    path = Path(workdir) / "results.json"
+    return path.exists() and checkpoint.read_json(path)["status"] == "done"
 
 
 def cache_path(config, wanted, dataset):
@@ -94,6 +97,7 @@ def load(workdir, dataset, config):
     kept = ("clean_accuracy", "robust_accuracy", "corruptions", "cost")
     record = {
         "name": own.student.name,
+        "dataset": card["name"],
         "seed": own.seed,
         "step": step,
         "checkpoint": str(workdir),

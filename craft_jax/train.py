@@ -1,14 +1,11 @@
-"""The training loop: state, step, checkpoints, metrics, and the result of a run."""
+"""A run: its teacher, its state, the loop, checkpoints, metrics, and the result."""
 
 import functools
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm import tqdm
 
 from craft_jax import (
@@ -18,161 +15,15 @@ from craft_jax import (
     data,
     evaluate,
     methods,
-    models,
     results,
-    streams,
     teachers,
-    views,
 )
 from craft_jax import config as configuration
 from craft_jax import mesh as meshes
 from craft_jax.batches import Batches
 from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.logs import MetricWriter
-
-_HISTOGRAM_BINS = 10
-
-
-class Run(NamedTuple):
-    """What a step needs that never changes: static under jit."""
-
-    config: Any
-    mesh: Any
-    student: Any
-    teacher: Any
-    method: Any
-    optimizer: Any
-    schedule: Any
-
-
-# ----------------------------------------------------------------------------------------------------
-# The step: uint8 batch -> views -> networks -> losses -> gradient -> updated student
-
-
-def forward(model, variables, images, train):
-    """Forward V views in one pass: (V, B, H, W, C) -> (Outputs with leaves (B, V, ...), batch_stats)."""
-    count, batch = images.shape[:2]
-    # Image by image, not view by view: a device keeps the images it has.
-    flat = jnp.swapaxes(images, 0, 1).reshape(batch * count, *images.shape[2:])
-    outputs, batch_stats = model.apply(variables, flat, train)
-    return jax.tree.map(lambda x: x.reshape(batch, count, *x.shape[1:]), outputs), batch_stats
-
-
-def train_step(run, state, teacher, batch):
-    """One update of the student.
-
-    Args:
-      run: a Run; static.
-      state: the state pytree of `init_state`; donated.
-      teacher: the teacher's variables, () for a method without one.
-      batch: {"image": (B, H, W, 3) uint8, "label": (B,) int32, "index": (B,) int32}.
-    Returns:
-      (state, metrics), metrics a dict of float32 scalars and of histograms.
-    """
-    config, step = run.config, state["step"]
-    key = functools.partial(streams.stream, config.seed, step)
-    seen, taught = run.method.views(config)
-    images = views.make(
-        key(streams.CROPS),
-        key(streams.CORRUPTIONS),
-        batch["image"],
-        max(seen, taught),
-        config,
-        run.mesh,
-    )
-    teacher_outputs = None
-    if taught:
-        teacher_outputs, _ = forward(run.teacher, teacher, images[:taught], train=False)
-
-    def loss(trained):
-        variables = {**state["student"], "params": trained["student"]}
-        outputs, batch_stats = forward(run.student, variables, images[:seen], train=True)
-        terms = run.method.terms(
-            config,
-            methods.Signals(
-                labels=batch["label"],
-                student=outputs,
-                teacher=jax.lax.stop_gradient(teacher_outputs),
-                params=trained["method"],
-                memory=state["memory"],
-                index=batch["index"],
-                key=key(streams.METHOD),
-            ),
-        )
-        return sum(terms.losses.values()), (terms, outputs, batch_stats)
-
-    trained = {"student": state["student"]["params"], "method": state["method"]}
-    (total, (terms, outputs, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
-    updates, optimizer_state = run.optimizer.update(gradient, state["optimizer"], trained)
-    trained = optax.apply_updates(trained, updates)
-    new_state = {
-        "step": step + 1,
-        "student": {"params": trained["student"], "batch_stats": batch_stats},
-        "method": trained["method"],
-        "memory": terms.memory,
-        "optimizer": optimizer_state,
-    }
-    hits = jnp.argmax(outputs.logits[:, 0], axis=-1) == batch["label"]
-    metrics = {
-        "loss": total,
-        **{f"loss/{name}": value for name, value in terms.losses.items()},
-        "gradient_norm": optax.tree.norm(gradient),
-        "learning_rate": run.schedule(step),
-        "train_accuracy": 100.0 * jnp.mean(hits),
-    }
-    if terms.reliability is not None:
-        counts, _ = jnp.histogram(terms.reliability, bins=_HISTOGRAM_BINS, range=(0.0, 1.0))
-        metrics |= {"reliability": jnp.mean(terms.reliability), "reliability_histogram": counts}
-    return new_state, metrics
-
-
-# ----------------------------------------------------------------------------------------------------
-# The state: one pytree with all that a resume needs
-
-
-def init_state(run, input_shape, labels):
-    """A fresh state.
-
-    Args:
-      run: a Run.
-      input_shape: (H, W, C).
-      labels: (N,) of the training set, for a method's memory.
-    Returns:
-      {"step", "student": {"params", "batch_stats"}, "method", "memory", "optimizer"}.
-    """
-    seed = run.config.seed
-    shape = (1, *input_shape)
-    student = run.student.init(streams.stream(seed, 0, streams.INIT), shape)
-    outputs = [jax.eval_shape(lambda m=m: _outputs(m, shape)) for m in (run.student, run.teacher) if m]
-    key = streams.stream(seed, 0, streams.METHOD_INIT)
-    params, memory = run.method.init(run.config, key, outputs[0], outputs[-1], labels)
-    trained = {"student": student["params"], "method": params}
-    return {
-        "step": jnp.zeros((), jnp.int32),
-        "student": student,
-        "method": params,
-        "memory": memory,
-        "optimizer": run.optimizer.init(trained),
-    }
-
-
-def _outputs(model, shape):
-    variables = model.init(jax.random.key(0), shape)
-    return model.apply(variables, jnp.zeros(shape), False)[0]
-
-
-def make_optimizer(config, steps):
-    """SGD with momentum, coupled weight decay, and a cosine to 0: (optax transformation, schedule)."""
-    schedule = optax.cosine_decay_schedule(config.optimizer.learning_rate, steps)
-    optimizer = optax.chain(
-        optax.add_decayed_weights(config.optimizer.weight_decay),
-        optax.sgd(schedule, config.optimizer.momentum),
-    )
-    return optimizer, schedule
-
-
-# ----------------------------------------------------------------------------------------------------
-# A run
+from craft_jax.step import init_state, jit_step, make_run
 
 
 def train_and_evaluate(config, workdir, dataset=None):
@@ -194,18 +45,33 @@ def train_and_evaluate(config, workdir, dataset=None):
     _check_sizes(config, dataset)
     methods.METHODS[config.method].check(config, dataset.train_labels)
     card = data.card(dataset)
-    checkpoint.check_same_run(workdir, config, card)
-    if (workdir / "results.json").exists():
-        result = checkpoint.read_json(workdir / "results.json")
-        if result["status"] == "done":
-            print(f"{workdir}: already done; --mode=eval evaluates it under other eval.* keys", flush=True)
-            return result
+    if result := _finished(workdir, config, card):
+        return result
     teacher = None
-    if methods.METHODS[config.method].views(config)[1]:
+    if _needs_teacher(config):
         teacher = teachers.find_or_train(config, dataset, train_and_evaluate)
     with checkpoint.lock(workdir / ".lock", wait=False):
-        checkpoint.claim(workdir, config, card)
+        # Again: training the teacher took a while, in which another process may have used the directory.
+        if result := _finished(workdir, config, card):
+            return result
+        checkpoint.claim(workdir, config, card, teacher.record if teacher else None)
         return _train_and_evaluate(config, workdir, dataset, teacher)
+
+
+def _needs_teacher(config):
+    return methods.METHODS[config.method].views(config)[1] > 0
+
+
+def _finished(workdir, config, card):
+    """The result of this very run if it is done, else None; raises where the directory is another's."""
+    checkpoint.check_same_run(workdir, config, card)
+    if not (workdir / "results.json").exists():
+        return None
+    result = checkpoint.read_json(workdir / "results.json")
+    if result["status"] != "done":
+        return None
+    print(f"{workdir}: already done; --mode=eval evaluates it under other eval.* keys", flush=True)
+    return result
 
 
 def _train_and_evaluate(config, workdir, dataset, teacher):
@@ -264,37 +130,20 @@ def _train_and_evaluate(config, workdir, dataset, teacher):
 
 
 def _check_sizes(config, dataset):
-    if config.batch_size > len(dataset.train_labels):
-        raise DataError(
-            f"config.batch_size: {config.batch_size}; allowed: at most the "
-            f"{len(dataset.train_labels)} training images of {dataset.name}"
-        )
+    sizes = {"batch_size": config.batch_size}
+    if _needs_teacher(config) and not config.teacher.checkpoint:
+        sizes["teacher.batch_size"] = config.teacher.batch_size
+    for key, size in sizes.items():
+        if size > len(dataset.train_labels):
+            raise DataError(
+                f"config.{key}: {size}; allowed: at most the "
+                f"{len(dataset.train_labels)} training images of {dataset.name}"
+            )
     if min(dataset.train_images.shape[1:3]) < corruptions.LEAST_SIDE:
         raise DataError(
             f"{dataset.name}: images of {dataset.train_images.shape[1:3]} pixels; "
             f"allowed: sides of at least {corruptions.LEAST_SIDE}, which the corruptions need"
         )
-
-
-def make_run(config, dataset, teacher, steps):
-    """Build what a run's step needs, on a mesh of all devices."""
-    student = models.build(
-        config.student.name,
-        dataset.num_classes,
-        dtype=config.dtype,
-        mean=dataset.mean,
-        std=dataset.std,
-    )
-    optimizer, schedule = make_optimizer(config, steps)
-    return Run(
-        config=config,
-        mesh=meshes.make(),
-        student=student,
-        teacher=teacher.model if teacher else None,
-        method=methods.METHODS[config.method],
-        optimizer=optimizer,
-        schedule=schedule,
-    )
 
 
 def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdir):
@@ -307,7 +156,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
       TrainingStopped: a loss or a gradient was not finite.
     """
     config = run.config
-    step_fn = jax.jit(functools.partial(train_step, run), donate_argnums=0)
+    train_step = jit_step(run)
     batches = Batches(dataset, config.batch_size, config.seed, run.mesh)
     writer = MetricWriter(workdir, start, config.log.tensorboard)
     bar = tqdm(
@@ -320,7 +169,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     pending, began, timings = [], time.time(), {"compile_seconds": None, "images_per_second": None}
     steady, steady_from = None, start
     for done in range(start + 1, steps + 1):
-        state, metrics = step_fn(state, teacher, batches(done - 1))
+        state, metrics = train_step(state, teacher, batches(done - 1))
         pending.append((done, metrics))
         if done == start + 1:
             jax.block_until_ready(metrics)
@@ -339,6 +188,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
                 if timings["images_per_second"]:
                     values["images_per_second"] = timings["images_per_second"]
         if _evaluates(config, done, batches.steps_per_epoch):
+            jax.block_until_ready(state)  # what is in flight is training, not evaluation
             pause = time.time()
             values["clean_accuracy"] = evaluate.clean_accuracy(
                 predict, state["student"], dataset, config, run.mesh

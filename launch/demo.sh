@@ -22,6 +22,6 @@ cat <<TXT
 Results are in $out/erm/results.json and $out/craft/results.json.
 One seed on a small embedded data set: this shows that all works, not which method is better.
 Next:
-  python -m craft_jax.main --config=configs/kd.py:digits     # another method
-  python -m craft_jax.main --config=configs/craft.py         # the paper's protocol: CIFAR-10, on a GPU
+  $VENV/bin/python -m craft_jax.main --config=configs/kd.py:digits     # another method
+  $VENV/bin/python -m craft_jax.main --config=configs/craft.py         # the paper's protocol: CIFAR-10, on a GPU
 TXT

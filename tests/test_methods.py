@@ -408,8 +408,12 @@ def test_craft_without_a_term(zero):
     assert found.losses.keys() == {"ce", *WEIGHTS} - set(zero)
 
 
-def test_kd_of_weight_zero_is_erm():
-    config = make_config("kd", kd__weight=0.0)
+@pytest.mark.parametrize(
+    ("method", "weight"), [("kd", "kd__weight"), ("attkd", "attention__weight"), ("crd", "crd__weight")]
+)
+def test_a_method_of_weight_zero_is_erm(method, weight):
+    more = {"crd__negatives": 8} if method == "crd" else {}
+    config = make_config(method, views__distill_views="all", **{weight: 0.0}, **more)
     signals = make_signals(config)
     found = terms_of(config, signals)
     erm = terms_of(make_config("erm"), signals)

@@ -46,8 +46,8 @@ def test_a_row_a_run_and_what_the_mean_is_over(tmp_path, capsys):
     assert cells[2][4] == "-"
     assert cells[3][-3:] == ["stopped", "-", "-"]
     assert len({len(line) for line in (header, rule, *rows)}) == 1
-    assert all_of == "robust: mean over fog, snow"
-    assert none == "robust: mean over nothing"
+    assert all_of == f"robust, {craft}, {erm}: mean over fog, snow"
+    assert none == f"robust, {stopped}: mean over nothing"
 
 
 def test_a_directory_without_a_result_is_named(tmp_path, capsys):

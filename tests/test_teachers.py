@@ -34,7 +34,7 @@ def test_a_distilling_run_trains_its_teacher_once(make_config, digits, tmp_path)
     assert record == runs["b"]["teacher"]
     result = checkpoint.read_json(cached / "results.json")
     assert record["name"] == "tiny"
-    assert record["seed"] == 0
+    assert record["seed"] == 1000
     assert record["checkpoint"] == str(cached)
     for key in ("clean_accuracy", "robust_accuracy", "params_sha256"):
         assert record[key] == result[key]
@@ -59,6 +59,37 @@ def test_another_recipe_or_other_data_is_another_teacher(make_config, digits):
     ):
         assert path(make_config("kd", **change)) != path(config), change
     assert path(config, dataclasses.replace(digits, fingerprint="other")) != path(config)
+
+
+def test_runs_that_share_a_teacher_need_not_share_anything_else(make_config, digits, tmp_path):
+    """Each is valid by itself; mixed, the first's views and the second's evaluation would overlap."""
+    first = make_config("kd", epochs=1, **{"views.corruptions": ("brightness",)})
+    second = make_config("kd", epochs=1, **{"eval.corruptions": ("brightness",)})
+    a = train.train_and_evaluate(first, tmp_path / "a", digits)
+    (cached,) = [p for p in (tmp_path / "teachers").iterdir() if p.is_dir()]
+    (cached / "results.json").unlink()  # as if it had been stopped before its evaluation
+    b = train.train_and_evaluate(second, tmp_path / "b", digits)
+    assert a["teacher"]["params_sha256"] == b["teacher"]["params_sha256"]
+
+
+def test_a_student_does_not_start_as_its_teacher(make_config):
+    from craft_jax.config import teacher_config
+    from craft_jax.streams import INIT, stream
+
+    config = make_config("kd")
+    seeds = [config.seed, teacher_config(config).seed]
+    draws = [jax.random.normal(stream(seed, 0, INIT), (8,)) for seed in seeds]
+    assert not np.allclose(*draws)
+
+
+def test_another_teacher_at_a_resume_is_refused(teacher_run, make_config, digits, tmp_path):
+    config = make_config("kd", epochs=1, **{"teacher.checkpoint": str(teacher_run)})
+    train.train_and_evaluate(config, tmp_path, digits)
+    (tmp_path / "results.json").unlink()
+    record = checkpoint.read_json(tmp_path / "teacher.json")
+    checkpoint.write_json(tmp_path / "teacher.json", record | {"params_sha256": "other"})
+    with pytest.raises(CheckpointError, match="begun with another teacher"):
+        train.train_and_evaluate(config, tmp_path, digits)
 
 
 def test_two_that_start_together_do_not_both_train(make_config, digits, monkeypatch):
@@ -115,6 +146,11 @@ def test_a_teacher_that_is_no_finished_run_is_refused(teacher_run, make_config, 
         config = make_config("kd", **{"teacher.checkpoint": str(directory)})
         with pytest.raises(CheckpointError, match=message):
             teachers.find_or_train(config, digits, train=None)
+    result = checkpoint.read_json(teacher_run / "results.json")
+    checkpoint.write_json(teacher_run / "results.json", result | {"status": "stopped"})
+    config = make_config("kd", **{"teacher.checkpoint": str(teacher_run)})
+    with pytest.raises(CheckpointError, match="stopped"):
+        teachers.find_or_train(config, digits, train=None)
     (teacher_run / "results.json").unlink()
     config = make_config("kd", **{"teacher.checkpoint": str(teacher_run)})
     with pytest.raises(CheckpointError, match="finish the teacher's run"):

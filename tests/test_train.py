@@ -9,16 +9,17 @@ import numpy as np
 import optax
 import pytest
 
-from craft_jax import batches, checkpoint, evaluate, models, streams, train, views
+from craft_jax import batches, checkpoint, data, evaluate, models, streams, teachers, train, views
 from craft_jax.errors import CheckpointError, DataError, TrainingStopped
+from craft_jax.step import init_state, jit_step, make_optimizer, make_run, train_step
 
 
 def one_step(config, digits, teacher_variables=(), teacher_model=None):
     """(run, state before, batch, state after, metrics) of the first step."""
-    run = train.make_run(config, digits, None, 12)._replace(teacher=teacher_model)
-    before = train.init_state(run, (16, 16, 3), digits.train_labels)
+    run = make_run(config, digits, None, 12)._replace(teacher=teacher_model)
+    before = init_state(run, (16, 16, 3), digits.train_labels)
     batch = batches.Batches(digits, config.batch_size, config.seed, run.mesh)(0)
-    after, metrics = jax.jit(lambda s, t, b: train.train_step(run, s, t, b))(before, teacher_variables, batch)
+    after, metrics = jax.jit(lambda s, t, b: train_step(run, s, t, b))(before, teacher_variables, batch)
     return run, before, batch, after, metrics
 
 
@@ -33,7 +34,7 @@ def test_optimizer_is_sgd_with_coupled_decay_momentum_and_a_cosine(make_config):
         **{"optimizer.learning_rate": 0.2, "optimizer.momentum": 0.8, "optimizer.weight_decay": 0.03}
     )
     steps = 5
-    optimizer, schedule = train.make_optimizer(config, steps)
+    optimizer, schedule = make_optimizer(config, steps)
     params = {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}
     state = optimizer.init(params)
     w, velocity = np.array([1.0, -2.0, 0.5]), np.zeros(3)
@@ -94,6 +95,18 @@ def test_a_crafts_step_trains_the_projections_and_counts_the_reliability(make_co
     terms = [v for k, v in metrics.items() if k.startswith("loss/")]
     assert len(terms) == 4
     assert float(metrics["loss"]) == pytest.approx(float(sum(terms)), rel=1e-5)
+
+
+def test_the_state_is_donated(make_config, digits):
+    config = make_config("erm")
+    run = make_run(config, digits, None, 12)
+    state = jax.eval_shape(lambda: init_state(run, (16, 16, 3), digits.train_labels))
+    batch = batches.Batches(digits, config.batch_size, config.seed, run.mesh)(0)
+    lowered = jit_step(run).lower(state, (), batch)
+    leaves = len(jax.tree.leaves(state))
+    assert (
+        lowered.as_text().count("tf.aliasing_output") + lowered.as_text().count("jax.buffer_donor") == leaves
+    )
 
 
 def test_training_learns_and_writes_a_whole_result(make_config, digits, tmp_path):
@@ -198,6 +211,28 @@ def test_another_configuration_in_the_same_workdir_is_refused(make_config, digit
     assert (tmp_path / "results.json").read_text() == before
 
 
+def test_a_directory_that_another_run_took_meanwhile_is_refused(make_config, digits, tmp_path, monkeypatch):
+    other = make_config("erm", epochs=1)
+
+    def slow_teacher(config, dataset, _):
+        checkpoint.claim(tmp_path, other, data.card(digits))
+
+    monkeypatch.setattr(teachers, "find_or_train", slow_teacher)
+    with pytest.raises(CheckpointError, match=r"config\.method: 'erm' in the working directory, 'kd' now"):
+        train.train_and_evaluate(make_config("kd", epochs=1), tmp_path, digits)
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_workdir_that_cannot_be_is_refused_before_any_work(
+    make_config, digits, tmp_path, monkeypatch, place
+):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(teachers, "find_or_train", None)
+    with pytest.raises(CheckpointError, match="file is not a directory"):
+        train.train_and_evaluate(make_config("kd"), tmp_path / place, digits)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_other_data_in_the_same_workdir_is_refused(make_config, digits, tmp_path):
     config = make_config("erm", epochs=1)
     train.train_and_evaluate(config, tmp_path, digits)
@@ -212,9 +247,15 @@ def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(make
     assert not (tmp_path / "run").exists()
 
 
-def test_bfloat16_trains_with_float32_parameters(make_config, digits, tmp_path):
-    config = make_config("craft", dtype="bfloat16", epochs=1)
-    result = train.train_and_evaluate(config, tmp_path / "run", digits)
-    variables, _ = checkpoint.restore_student(tmp_path / "run")
-    assert result["status"] == "done"
-    assert all(x.dtype == np.float32 for x in jax.tree.leaves(variables))
+def test_bfloat16_computes_in_it_and_trains_float32_parameters(make_config, digits):
+    config = make_config("erm", dtype="bfloat16")
+    run, _, _, after, metrics = one_step(config, digits)
+    images = jnp.zeros((2, 16, 16, 3))
+    outputs = jax.eval_shape(lambda: run.student.apply(after["student"], images, True)[0])
+    assert [stage.dtype for stage in outputs.stages] == [jnp.bfloat16] * 3
+    assert all(
+        x.dtype == jnp.float32 for x in jax.tree.leaves((after["student"], after["optimizer"])) if x.ndim
+    )
+    full = one_step(make_config("erm"), digits)[4]
+    assert float(metrics["loss"]) == pytest.approx(float(full["loss"]), rel=0.02)
+    assert float(metrics["loss"]) != float(full["loss"])
