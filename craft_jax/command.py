@@ -3,10 +3,11 @@
 import argparse
 import ast
 import re
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craft_jax import checkpoint, config_file
+from craft_jax import checkpoint, config_file, methods
 from craft_jax import config as configuration
 from craft_jax.errors import ConfigError
 
@@ -77,6 +78,8 @@ def parse(argv):
         faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
+    for key in methods.unread(config.method, [key for key, _ in overrides]):
+        print(f"note: method {config.method} does not read config.{key}", file=sys.stderr)
     return Options(config, options.workdir or default_workdir(options.config, config), options.mode)
 
 

@@ -57,12 +57,15 @@ class Method(NamedTuple):
       init: (config, key, student, teacher, labels) -> (params, memory); student and teacher are Outputs of
         shapes, labels those of the training set, (N,) NumPy.
       check: (config, labels), raises DataError before any work where the data cannot serve the method.
+      reads: the sections of the configuration that it reads among those that not every method does, so
+        that an override of another's can be pointed out; None if that is not known.
     """
 
     terms: Any
     views: Any
     init: Any = lambda config, key, student, teacher, labels: ({}, ())
     check: Any = lambda config, labels: None
+    reads: Any = None
 
 
 def _over_views(loss, which, views):
@@ -234,9 +237,23 @@ def _craft_init(config, key, student, teacher, labels):
 
 
 METHODS = {
-    "erm": Method(_erm_terms, _erm_views),
-    "kd": Method(_kd_terms, _kd_views),
-    "attkd": Method(_attention_terms, _attention_views),
-    "crd": Method(_crd_terms, _crd_views, crd.init, crd.check),
-    "craft": Method(_craft_terms, _craft_views, _craft_init),
+    "erm": Method(_erm_terms, _erm_views, reads=()),
+    "kd": Method(_kd_terms, _kd_views, reads=("teacher", "kd")),
+    "attkd": Method(_attention_terms, _attention_views, reads=("teacher", "attention")),
+    "crd": Method(_crd_terms, _crd_views, crd.init, crd.check, reads=("teacher", "crd")),
+    "craft": Method(
+        _craft_terms,
+        _craft_views,
+        _craft_init,
+        reads=("teacher", "kd", "contrastive", "dealign", "reliability"),
+    ),
 }
+
+
+def unread(method, keys):
+    """Which of some dotted keys belong to other methods: `method` is a name in METHODS."""
+    own = METHODS[method].reads
+    sections = {section for m in METHODS.values() for section in m.reads or ()}
+    if own is None:
+        return []
+    return [key for key in keys if key.split(".")[0] in sections - set(own)]

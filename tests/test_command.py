@@ -345,6 +345,7 @@ RESULT = {
     "clean_accuracy": 91.256,
     "robust_accuracy": 60.0,
     "primary_metric": 67.814,
+    "source": "regenerated",
     "corruptions": {"contrast": [90.0, None, 50.123, None, None], "jpeg_compression": [None] * 4 + [5.0]},
 }
 
@@ -356,14 +357,14 @@ def test_train_prints_and_returns_0(capsys, monkeypatch):
     ((config, workdir),) = calls
     assert config.seed == 8 and workdir == "run"
     out, err = capsys.readouterr()
-    assert out.endswith(f"written to {Path('run') / 'results.json'}\n") and err == ""
+    assert out.endswith(f"results are in {Path('run') / 'results.json'}\n") and err == ""
     assert "91.26%" in out and "67.81" in out
 
 
 def test_eval_prints_and_returns_0(capsys, monkeypatch):
     monkeypatch.setattr(main, "evaluate_workdir", lambda config, workdir: (RESULT, Path("run/eval/x.json")))
     assert main.main([SMOKE, "--workdir=run", "--mode=eval"]) == 0
-    assert capsys.readouterr().out.endswith("written to run/eval/x.json\n")
+    assert capsys.readouterr().out.endswith("results are in run/eval/x.json\n")
 
 
 @pytest.mark.parametrize(
@@ -394,3 +395,12 @@ def test_summary():
         ["jpeg_compression", "-", "-", "-", "-", "5.00"],
     ]
     assert len({line.index(".") for line in (lines[0], lines[1], lines[2])}) == 1, "columns align"
+
+
+def test_an_override_that_the_method_does_not_read_is_pointed_out(capsys):
+    command.parse(
+        [f"--config={ROOT / 'configs' / 'erm.py'}:digits", "--config.kd.weight=3", "--config.epochs=2"]
+    )
+    assert capsys.readouterr().err == "note: method erm does not read config.kd.weight\n"
+    command.parse([f"--config={ROOT / 'configs' / 'craft.py'}:digits", "--config.kd.weight=3"])
+    assert capsys.readouterr().err == ""
