@@ -20,10 +20,10 @@ class CheckpointError(CraftError, ValueError):
 class TrainingStopped(CraftError, ArithmeticError):
     """A loss or a gradient was not finite; the last good checkpoint is kept."""
 
-    def __init__(self, step, terms):
+    def __init__(self, step, terms, count=1):
         super().__init__(
             f"stopped at step {step}: {', '.join(terms)} not finite; the last good checkpoint is kept. "
             "A smaller --config.optimizer.learning_rate (of a teacher trained on the way: "
             "--config.teacher.learning_rate) or loss weight may help, in a new --workdir."
         )
-        self.facts = {"stopped_at_step": step, "stopped_terms": terms}
+        self.facts = {"stopped_at_step": step, "stopped_terms": terms, "nan_count": count}

@@ -125,6 +125,7 @@ def evaluate(predict, variables, dataset, config, mesh):
         },
         "trained_corruptions": trained,
         "evaluated_corruptions": list(config.eval.corruptions),
+        "frost_pictures": corruptions.frost_source() if "frost" in config.eval.corruptions else None,
         "overlap_allowed": config.views.allow_overlap,
         "overlap": sorted(set(trained) & set(config.eval.corruptions)),
     }

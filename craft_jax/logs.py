@@ -54,6 +54,12 @@ class MetricWriter:
             global_step=step,
         )
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def close(self):
         self._file.close()
         if self._events is not None:

@@ -1,5 +1,6 @@
 """A run: its teacher, its state, the loop, checkpoints, metrics, and the result."""
 
+import contextlib
 import functools
 import time
 from pathlib import Path
@@ -101,12 +102,7 @@ def _train_and_evaluate(config, workdir, dataset, teacher):
                 run, state, teacher_variables, start, steps, dataset, checkpoints, predict, workdir
             )
         except TrainingStopped as stop:
-            result = {
-                "status": "stopped",
-                **stop.facts,
-                "nan_count": 1,
-                "resumed_from": resumed_from,
-            }
+            result = {"status": "stopped", **stop.facts, "resumed_from": resumed_from}
             results.write(config, workdir, dataset, teacher, result)
             raise
     evaluated_at = time.time()
@@ -149,65 +145,83 @@ def _check_sizes(config, dataset):
 def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdir):
     """The loop, from step `start` to `steps`: returns (state, timings).
 
-    Metrics stay on the device until a logging step, so that the host runs ahead; every step's are
-    then checked, and none of a state that is not finite is ever saved.
+    Metrics stay on the device until a logging or saving step, so that the host runs ahead; every step's
+    are then checked, before anything is saved.
 
     Raises:
-      TrainingStopped: a loss or a gradient was not finite.
+      TrainingStopped: a loss, a gradient or the parameters were not finite.
     """
     config = run.config
     train_step = jit_step(run)
     batches = Batches(dataset, config.batch_size, config.seed, run.mesh)
-    writer = MetricWriter(workdir, start, config.log.tensorboard)
-    bar = tqdm(
-        total=steps,
-        initial=start,
-        desc=config.method,
-        disable=not config.log.progress,
-        mininterval=1.0,
-    )
-    pending, began, timings = [], time.time(), {"compile_seconds": None, "images_per_second": None}
-    steady, steady_from = None, start
-    for done in range(start + 1, steps + 1):
-        state, metrics = train_step(state, teacher, batches(done - 1))
-        pending.append((done, metrics))
-        if done == start + 1:
-            jax.block_until_ready(metrics)
-            timings["compile_seconds"] = time.time() - began
-            steady, steady_from = time.time(), done
-        saves = done % config.checkpoint.every_steps == 0 or done == steps
-        logs = done % config.log.every_steps == 0 or done == steps
-        values = {}
-        if saves or logs:
-            latest = _fetch_finite(pending)
-            bar.set_postfix(loss=f"{latest['loss']:.3f}", refresh=False)
-            if done > steady_from:
-                timings["images_per_second"] = _rate(done - steady_from, config.batch_size, steady)
+    bar = functools.partial(tqdm, desc=config.method, disable=not config.log.progress, mininterval=1.0)
+    pending, clock = [], _Clock(start)
+    with (
+        MetricWriter(workdir, start, config.log.tensorboard) as writer,
+        bar(total=steps, initial=start) as progress,
+    ):
+        for done in range(start + 1, steps + 1):
+            state, metrics = train_step(state, teacher, batches(done - 1))
+            pending.append((done, metrics))
+            if done == start + 1:
+                jax.block_until_ready(metrics)
+                clock.compiled(done)
+            saves = done % config.checkpoint.every_steps == 0 or done == steps
+            logs = done % config.log.every_steps == 0 or done == steps
+            values = {}
+            if saves or logs:
+                latest = _fetch_finite(pending)
+                progress.set_postfix(loss=f"{latest['loss']:.3f}", refresh=False)
             if logs:
                 values = {"epoch": done / batches.steps_per_epoch, **latest}
-                if timings["images_per_second"]:
-                    values["images_per_second"] = timings["images_per_second"]
-        if _evaluates(config, done, batches.steps_per_epoch):
-            jax.block_until_ready(state)  # what is in flight is training, not evaluation
-            pause = time.time()
-            values["clean_accuracy"] = evaluate.clean_accuracy(
-                predict, state["student"], dataset, config, run.mesh
-            )
-            steady = steady + (time.time() - pause)
-        if values:
-            writer.write(done, values)
-        if saves:
-            checkpoint.save(checkpoints, done, state)
-        bar.update()
-    checkpoints.wait_until_finished()
-    bar.close()
-    writer.close()
-    timings["training_seconds"] = time.time() - began
-    return state, timings
+                values |= clock.throughput(done, config.batch_size)
+            if _evaluates(config, done, batches.steps_per_epoch):
+                jax.block_until_ready(state)  # what is in flight is training, not evaluation
+                with clock.pause():
+                    values["clean_accuracy"] = evaluate.clean_accuracy(
+                        predict, state["student"], dataset, config, run.mesh
+                    )
+            if values:
+                writer.write(done, values)
+            if saves:
+                checkpoint.save(checkpoints, done, state)
+            progress.update()
+        checkpoints.wait_until_finished()
+    return state, clock.timings(steps, config.batch_size)
 
 
-def _rate(steps, batch_size, since):
-    return steps * batch_size / (time.time() - since)
+class _Clock:
+    """Compile time and steady throughput, told apart; evaluation is neither."""
+
+    def __init__(self, start):
+        self._began = time.time()
+        self._steady, self._step, self._compile = None, start, None
+
+    def compiled(self, step):
+        """The first step, which compiles, has been computed."""
+        self._steady, self._step = time.time(), step
+        self._compile = self._steady - self._began
+
+    @contextlib.contextmanager
+    def pause(self):
+        """Leave what happens inside out of the throughput."""
+        began = time.time()
+        yield
+        self._steady += time.time() - began
+
+    def throughput(self, step, batch_size):
+        """{"images_per_second": ...} since the first step; empty where there was no other."""
+        if self._steady is None or step == self._step:
+            return {}
+        return {"images_per_second": (step - self._step) * batch_size / (time.time() - self._steady)}
+
+    def timings(self, step, batch_size):
+        """What results.json says of this process: seconds, and images a second."""
+        return {
+            "compile_seconds": self._compile,
+            "training_seconds": time.time() - self._began,
+            **self.throughput(step, batch_size),
+        }
 
 
 def _evaluates(config, done, steps_per_epoch):
@@ -216,13 +230,16 @@ def _evaluates(config, done, steps_per_epoch):
 
 
 def _fetch_finite(pending):
-    """The newest metrics on the host; empties `pending` and fails on the first that are not finite."""
+    """The newest metrics on the host; empties `pending` and fails if any are not finite."""
     steps = [step for step, _ in pending]
     fetched = jax.device_get([metrics for _, metrics in pending])
     pending.clear()
+    bad = {}
     for step, metrics in zip(steps, fetched, strict=True):
-        bad = [name for name, value in metrics.items() if not np.all(np.isfinite(value))]
-        if bad:
-            terms = [name for name in bad if name.startswith("loss/")] or bad
-            raise TrainingStopped(step, terms)
+        names = [name for name, value in metrics.items() if not np.all(np.isfinite(value))]
+        if names:
+            bad[step] = [name for name in names if name.startswith("loss/")] or names
+    if bad:
+        first = min(bad)
+        raise TrainingStopped(first, bad[first], count=len(bad))
     return fetched[-1]
