@@ -30,10 +30,22 @@ def load(spec, overrides=()):
     try:
         config = import_file(path).get_config(preset)
     except Exception as error:  # whatever the user's file raises
-        raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
+        fault = f"--config={spec}: {type(error).__name__}: {error}"
+        raise ConfigError("\n".join([fault, *_other_faults(path, preset, overrides)])) from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise ConfigError(f"--config={spec}: get_config returned {type(config).__name__}, not a ConfigDict")
     return apply(config, overrides)
+
+
+def _other_faults(path, preset, overrides):
+    """The faults of the overrides where the preset is at fault: a bad one must not hide them."""
+    try:
+        config = apply(import_file(path).get_config(""), overrides) if preset else None
+        return faults_of(config) if preset else []
+    except ConfigError as error:
+        return [str(error)]
+    except Exception:  # the file itself is at fault, which is said already
+        return []
 
 
 def apply(config, overrides):

@@ -404,3 +404,13 @@ def test_an_override_that_the_method_does_not_read_is_pointed_out(capsys):
     assert capsys.readouterr().err == "note: method erm does not read config.kd.weight\n"
     command.parse([f"--config={ROOT / 'configs' / 'craft.py'}:digits", "--config.kd.weight=3"])
     assert capsys.readouterr().err == ""
+
+
+def test_a_bad_preset_does_not_hide_the_overrides_faults(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        command.parse(
+            [f"--config={ROOT / 'configs' / 'erm.py'}:digit", "--config.sed=1", "--config.epochs=0"]
+        )
+    lines = str(error.value).splitlines()
+    assert "unknown preset 'digit'; allowed: digits" in lines[0]
+    assert [line.split(":")[0] for line in lines[1:]] == ["config.sed", "config.epochs"]
