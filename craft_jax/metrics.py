@@ -13,7 +13,7 @@ def log_softmax(logits):
 def accuracy(logits, labels):
     """Top-1 accuracy in percent: (N, K), (N,) -> float; an example without finite logits is wrong."""
     hits = (np.argmax(logits, axis=-1) == labels) & np.isfinite(logits).all(axis=-1)
-    return 100.0 * float(np.mean(hits))
+    return 100.0 * int(np.sum(hits)) / len(hits)  # in this order 1394 of 2000 is 69.7
 
 
 def nll(logits, labels):
