@@ -37,11 +37,12 @@ class Predictor:
         return self._apply(self.variables, images.astype(jnp.float32))
 
 
-def load(workdir):
+def load(workdir, dtype=""):
     """Load the newest student of a run.
 
     Args:
       workdir: a run's working directory.
+      dtype: what to compute in, "float32" or "bfloat16"; "" for what the run computed in.
     Returns:
       A Predictor.
     Raises:
@@ -56,7 +57,7 @@ def load(workdir):
     model = models.build(
         config.student.name,
         card["num_classes"],
-        dtype=config.dtype,
+        dtype=dtype or config.dtype,
         mean=tuple(card["mean"]),
         std=tuple(card["std"]),
     )

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craft_jax import checkpoint, data, models
+from craft_jax import checkpoint, data, predict
 from craft_jax import config as configuration
 from craft_jax.errors import CheckpointError
 
@@ -71,14 +71,13 @@ def load(workdir, dataset, config):
     Args:
       workdir: the working directory of a finished run.
       dataset: the data.Dataset that it shall teach on.
-      config: reads dtype and data.validation.
+      config: reads dtype.
     Raises:
       CheckpointError: see `find_or_train`.
     """
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise CheckpointError(f"config.teacher.checkpoint: no directory {workdir}")
-    own = configuration.from_json(checkpoint.read_json(workdir / "config.json"))
     card = checkpoint.read_json(workdir / "dataset.json")
     _check_fit(workdir, card, data.card(dataset))
     if not (workdir / "results.json").exists():
@@ -86,25 +85,18 @@ def load(workdir, dataset, config):
     result = checkpoint.read_json(workdir / "results.json")
     if result["status"] != "done":
         raise CheckpointError(f"{workdir}: the teacher's run stopped; its results.json says at which step")
-    variables, step = checkpoint.restore_student(workdir)
-    model = models.build(
-        own.student.name,
-        card["num_classes"],
-        dtype=config.dtype,
-        mean=tuple(card["mean"]),
-        std=tuple(card["std"]),
-    )
+    network = predict.load(workdir, dtype=config.dtype)
     kept = ("clean_accuracy", "robust_accuracy", "corruptions", "cost")
     record = {
-        "name": own.student.name,
+        "name": network.config.student.name,
         "dataset": card["name"],
-        "seed": own.seed,
-        "step": step,
+        "seed": network.config.seed,
+        "step": network.step,
         "checkpoint": str(workdir),
-        "params_sha256": checkpoint.params_sha256(variables),
+        "params_sha256": checkpoint.params_sha256(network.variables),
         **{key: result[key] for key in kept if key in result},
     }
-    return Teacher(model, variables, record)
+    return Teacher(network.model, network.variables, record)
 
 
 def _check_fit(workdir, card, wanted):
