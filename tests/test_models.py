@@ -179,7 +179,7 @@ def test_forward_pass_and_statistics_equal_a_numpy_reference(name, train):
 
 
 def test_the_registry_holds_the_designs_models():
-    assert set(models.NAMES) == set(models.REGISTRY) == set(PARAMETERS)
+    assert set(models.NAMES) == set(models.REGISTRY) - {"tiny"} == set(PARAMETERS)  # "tiny": conftest.py
     assert type(models.REGISTRY) is dict and isinstance(models.NAMES, tuple)
 
 
@@ -223,11 +223,10 @@ def test_variables_are_plain_dicts_that_do_not_depend_on_the_image_size():
     assert all(type(tree) is dict for tree in (first, *first.values(), first["params"]["head"]))
     assert (first["params"]["stem_conv"]["kernel"] != second["params"]["stem_conv"]["kernel"]).any()
     model = build("resnet8")
-    programs = {
-        str(jax.make_jaxpr(lambda key, shape=shape: model.init(key, shape))(jax.random.key(0)))
-        for shape in ((1, 8, 8, 3), (5, 32, 32, 3), (32, 24, 3))
-    }
-    assert len(programs) == 1
+    shapes = ((1, 8, 8, 3), (5, 32, 32, 3), (32, 24, 3))
+    drawn = [jax.jit(lambda key, shape=shape: model.init(key, shape))(jax.random.key(0)) for shape in shapes]
+    for other in drawn[1:]:
+        jax.tree.map(np.testing.assert_array_equal, other, drawn[0])
 
 
 def test_initial_values():

@@ -47,6 +47,7 @@ def finished(tmp_path_factory):
         f"--workdir={base / 'craft'}",
         f"--config.teacher.cache={base / 'teachers'}",
         "--config.checkpoint.every_steps=1000",
+        "--config.log.every_steps=1",
     )
     return base, words, run(*words)
 
@@ -110,7 +111,7 @@ def test_a_loaded_student_predicts_as_it_was_measured(finished):
 def test_a_killed_process_goes_on_to_the_same_end(finished, tmp_path):
     base, words, _ = finished
     words = [
-        *(w for w in words if "workdir" not in w and "every_steps" not in w),
+        *(w for w in words if "workdir" not in w and "checkpoint" not in w),
         f"--workdir={tmp_path}",
         "--config.checkpoint.every_steps=10",
     ]
@@ -129,7 +130,7 @@ def test_a_killed_process_goes_on_to_the_same_end(finished, tmp_path):
     assert resumed["resumed_from"][0] % 10 == 0
     assert resumed["params_sha256"] == result(base / "craft")["params_sha256"]
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [*range(5, 44, 5), 43]
+    assert steps == list(range(1, 44))
 
 
 def test_two_devices_train_as_one(finished, tmp_path):
@@ -142,5 +143,8 @@ def test_two_devices_train_as_one(finished, tmp_path):
         return np.array([[v for k, v in sorted(row.items()) if k.startswith("loss")] for row in rows])
 
     one, two = losses(base / "craft"), losses(tmp_path)
-    np.testing.assert_allclose(two[0], one[0], rtol=1e-3)  # step 5: float32 sums in another order
-    np.testing.assert_allclose(two, one, rtol=0.1)
+    assert one.shape == (43, 5)
+    # The first step sees the same parameters: what differs is the order of float32 sums. Later steps
+    # start from what the earlier ones left, so rounding grows.
+    np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
+    np.testing.assert_allclose(two[:, 0], one[:, 0], rtol=0.1)

@@ -142,7 +142,10 @@ def test_a_teacher_that_does_not_fit_stops_the_run(
 
 
 def test_a_teacher_that_is_no_finished_run_is_refused(teacher_run, make_config, digits, tmp_path):
-    for directory, message in ((tmp_path / "none", "no directory"), (tmp_path, r"dataset\.json: no such file")):
+    for directory, message in (
+        (tmp_path / "none", "no directory"),
+        (tmp_path, r"dataset\.json: no such file"),
+    ):
         config = make_config("kd", **{"teacher.checkpoint": str(directory)})
         with pytest.raises(CheckpointError, match=message):
             teachers.find_or_train(config, digits, train=None)
