@@ -2,6 +2,9 @@
 
     python -m craft_jax.main --config=configs/craft.py[:preset]
 
+Measured (2 CPU cores, one seed each): digits 92% clean in about a minute; cifar10_cpu with --config.epochs=3
+70% clean in 20 minutes beside other work (results/cifar10_cpu).
+
 Ablations are overrides: --config.contrastive.weight=0, --config.dealign.weight=0,
 --config.dealign.form=shift, --config.contrastive.positives=each, and, for r = 1/2 everywhere,
 --config.reliability.alpha=0 --config.reliability.beta=0. Without the contrastive term nothing trains the
