@@ -134,11 +134,10 @@ def test_documented_defaults():
         "reliability.gamma": 0.5,
         "eval.primary_weights": (0.25, 0.75),
     }
-    if "crd" in methods.METHODS:
-        expected |= {"crd.weight": 0.8, "crd.temperature": 0.1, "crd.momentum": 0.5}
-        expected |= {"crd.bank": "memory", "crd.negatives": 16384}
-    if "attkd" in methods.METHODS:  # public code's 1000 a stage goes with its mean over positions
-        assert DEFAULT["attention.reduction"] == "sum" or DEFAULT["attention.weight"] == 3000.0
+    expected |= {"crd.weight": 0.8, "crd.temperature": 0.1, "crd.momentum": 0.5}
+    expected |= {"crd.bank": "memory", "crd.negatives": 16384}
+    # Public code's 1000 a stage, for three, goes with its mean over positions.
+    expected |= {"attention.reduction": "mean", "attention.weight": 3000.0}
     assert {k: DEFAULT.get(k) for k in expected} == expected
     assert {k: type(DEFAULT[k]) for k in expected} == {k: type(v) for k, v in expected.items()}
     for key in ("seed", "method", "data.name", "data.dir", "checkpoint.every_steps", "checkpoint.keep"):

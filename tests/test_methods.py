@@ -288,7 +288,6 @@ def test_kd(settings):
     assert found.reliability is None
 
 
-@pytest.mark.skipif("attkd" not in methods.METHODS, reason="no attention KD yet")
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("settings", VIEWS[1:4], ids=lambda s: "-".join(s.values()))
 def test_attkd(settings, reduction):
@@ -474,9 +473,8 @@ def test_views_of_the_baselines(count):
         own = settings["views__distill_target"] == "own"
         assert methods.METHODS["erm"].views(config) == (ce, 0), "ERM distils nothing"
         for name in ("kd", "attkd", "crd"):
-            if name in methods.METHODS:
-                views = methods.METHODS[name].views(config)
-                assert views == (max(ce, distill), distill if own else 1), name
+            views = methods.METHODS[name].views(config)
+            assert views == (max(ce, distill), distill if own else 1), name
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
