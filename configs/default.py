@@ -93,7 +93,10 @@ def _defaults():
     reliability.gamma = 0.5  # agreement that gives 1/2 at zero entropy
 
     config.eval = evaluation = ml_collections.ConfigDict()
-    evaluation.source = "regenerated"  # corruptions made here from the test images
+    evaluation.source = "regenerated"  # corruptions made here from the test images; or published ones:
+    # "cifar10_c" (the files of CIFAR-10-C or CIFAR-100-C), "cifar10_corrupted" (the same, prepared by TFDS);
+    # or CIFAR-10.1, new images without corruptions: "cifar10_1" (TFDS)
+    evaluation.dir = ""  # cifar10_c: the folder of NAME.npy; TFDS: its data directory, "" for data.dir
     evaluation.corruptions = (  # CIFAR-10-C's fifteen
         *("gaussian_noise", "shot_noise", "impulse_noise"),
         *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),

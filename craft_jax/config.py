@@ -133,6 +133,7 @@ def _joint_faults(config):
         yield "config.data.flip: True; allowed for digits: False (a flipped 2 is no digit)"
     if config.data.name == "npz" and not config.data.dir:
         yield "config.data.dir: empty; data.name=npz needs the path of an .npz file"
+    yield from _source_faults(config)
     if len(config.eval.primary_weights) != 2 or abs(sum(config.eval.primary_weights) - 1) > 1e-6:
         yield (
             f"config.eval.primary_weights: {config.eval.primary_weights!r}; "
@@ -150,10 +151,38 @@ def _joint_faults(config):
         )
 
 
+def _source_faults(config):
+    """Rules of where shifted images come from."""
+    source, sets = config.eval.source, _SOURCES.get(config.eval.source)
+    if sets and config.data.name not in sets:
+        names = " or ".join(sets)
+        yield f"config.eval.source: {source!r} with data.name={config.data.name}; allowed with it: {names}"
+    if sets and config.data.validation:
+        yield (
+            f"config.eval.source: {source!r} with data.validation={config.data.validation}; allowed: "
+            "'regenerated', of the images held out (these are test images, which tuning must not see)"
+        )
+    if source == "cifar10_c" and not config.eval.dir:
+        yield "config.eval.dir: empty; eval.source=cifar10_c needs the folder of NAME.npy and labels.npy"
+    if source == "regenerated" and config.eval.dir:
+        yield (
+            f"config.eval.dir: {config.eval.dir!r}; allowed: '' for eval.source=regenerated, which reads no "
+            "files (--config.eval.source=cifar10_c reads them)"
+        )
+
+
 def _makes_views(config):
     """Whether the method makes corrupted views; True if there is no such method."""
     return config.method not in methods.METHODS or max(methods.METHODS[config.method].views(config)) > 1
 
+
+# Where evaluated images may come from -> the data sets that they are test images of, None for any.
+_SOURCES = {
+    "regenerated": None,
+    "cifar10_c": ("cifar10", "cifar100"),
+    "cifar10_corrupted": ("cifar10",),
+    "cifar10_1": ("cifar10",),
+}
 
 _CHOICES = {
     "method": lambda: methods.METHODS,
@@ -173,7 +202,7 @@ _CHOICES = {
     "contrastive.stages": lambda: (1, 2, 3),
     "dealign.kind": lambda: losses.KINDS,
     "dealign.form": lambda: losses.FORMS,
-    "eval.source": lambda: ("regenerated",),
+    "eval.source": lambda: tuple(_SOURCES),
     "eval.corruptions": lambda: corruptions.NAMES,
     "eval.severities": lambda: (1, 2, 3, 4, 5),
 }
@@ -230,6 +259,7 @@ _FREE_VALUES = (
     "teacher.cache",
     "views.allow_overlap",
     "contrastive.mask_same_class",
+    "eval.dir",
     "log.tensorboard",
     "log.progress",
 )

@@ -428,15 +428,15 @@ def test_tfds_default_directory(prepared, offline, monkeypatch):
 
 def test_tfds_takes_the_newest_version_and_no_unfinished_one(prepared):
     root, _ = prepared
-    assert tfds._find(root, "cifar10") == root / "cifar10" / "3.0.2"
-    assert tfds._find(root, "svhn") is None
+    assert tfds.find(root, "cifar10") == root / "cifar10" / "3.0.2"
+    assert tfds.find(root, "svhn") is None
 
 
 @pytest.mark.parametrize("names", [("3.0.2", "3.0.10", "incomplete.XY_4.0.0", "notes")])
 def test_tfds_versions_are_numbers(tmp_path, names):
     for name in names:
         (tmp_path / "cifar10" / name).mkdir(parents=True)
-    assert tfds._find(tmp_path, "cifar10").name == "3.0.10"
+    assert tfds.find(tmp_path, "cifar10").name == "3.0.10"
 
 
 def run_python(code, **environment):
