@@ -106,6 +106,8 @@ def _defaults():
     evaluation.severities = (1, 2, 3, 4, 5)
     evaluation.max_examples = 0  # the first so many test images, 0 for all
     evaluation.batch_size = 500  # over all devices; no figure depends on it
+    evaluation.teacher = True  # measure the teacher on the same images, and how often both agree
+    evaluation.reference = ""  # workdir of a finished run, for mCE and relative mCE against it
     evaluation.clean_every_epochs = 10  # log clean accuracy as training goes; 0 for never
     evaluation.primary_weights = (0.25, 0.75)  # of clean and robust accuracy in the primary metric
 
@@ -170,7 +172,37 @@ def matched(config):
     config.views.distill_views = "all"
 
 
-PRESETS = {"digits": digits, "cifar10_cpu": cifar10_cpu, "smoke": smoke, "matched": matched}
+def without_noise(config):
+    """Train without speckle noise, which resembles the evaluated noises: they are then unseen."""
+    _drop(config, "speckle_noise")
+
+
+def without_blur(config):
+    """Train without Gaussian blur, which resembles the evaluated blurs."""
+    _drop(config, "gaussian_blur")
+
+
+def without_weather(config):
+    """Train without spatter, the extra corruption of the weather family."""
+    _drop(config, "spatter")
+
+
+def without_digital(config):
+    """Train without saturate, the extra corruption of the digital family."""
+    _drop(config, "saturate")
+
+
+def _drop(config, name):
+    if name not in config.views.corruptions:
+        raise ValueError(f"{name} is not among the training corruptions {config.views.corruptions}")
+    config.views.corruptions = tuple(n for n in config.views.corruptions if n != name)
+
+
+PRESETS = {
+    **{"digits": digits, "cifar10_cpu": cifar10_cpu, "smoke": smoke, "matched": matched},
+    **{"without_noise": without_noise, "without_blur": without_blur},
+    **{"without_weather": without_weather, "without_digital": without_digital},
+}
 
 
 def get_config(preset=""):

@@ -81,6 +81,7 @@ def teacher_config(config):
     config.optimizer.weight_decay = config.teacher.weight_decay
     config.teacher.checkpoint = ""
     config.views.ce_views = "clean"
+    config.eval.reference = ""  # the student's
     return config.lock()
 
 
@@ -139,6 +140,8 @@ def _joint_faults(config):
             f"config.eval.primary_weights: {config.eval.primary_weights!r}; "
             "allowed: two weights, of clean and robust accuracy, that sum to 1"
         )
+    if config.eval.reference and config.eval.source == "cifar10_1":
+        yield "config.eval.reference: cifar10_1 has no corruptions to compare; allowed: empty"
     devices = jax.device_count()
     for key, size in (("batch_size", config.batch_size), ("teacher.batch_size", config.teacher.batch_size)):
         if size > 0 and size % devices:
@@ -260,6 +263,8 @@ _FREE_VALUES = (
     "views.allow_overlap",
     "contrastive.mask_same_class",
     "eval.dir",
+    "eval.reference",
+    "eval.teacher",
     "log.tensorboard",
     "log.progress",
 )

@@ -21,7 +21,7 @@ FILES = sorted(path.name for path in (ROOT / "configs").glob("[!_]*.py"))
 PRESETS = config_file.import_file(ROOT / "configs" / "default.py").PRESETS
 
 # Text that nothing can check before the data is there: paths.
-PATHS = {"data.dir", "teacher.checkpoint", "teacher.cache", "eval.dir"}
+PATHS = {"data.dir", "teacher.checkpoint", "teacher.cache", "eval.dir", "eval.reference"}
 
 
 def load(name="craft.py", **overrides):
@@ -162,6 +162,21 @@ def test_matched_and_the_order_of_presets():
     # The later preset wins where two set the same key.
     assert config_file.load(f"{path}:digits,cifar10_cpu").epochs == 10
     assert config_file.load(f"{path}:cifar10_cpu,digits").epochs == 6
+
+
+@pytest.mark.parametrize(
+    ("family", "extra"),
+    [("noise", "speckle_noise"), ("blur", "gaussian_blur"), ("weather", "spatter"), ("digital", "saturate")],
+)
+def test_a_family_can_be_left_unseen(family, extra):
+    path = ROOT / "configs" / "craft.py"
+    whole, without = config_file.load(f"{path}:"), config_file.load(f"{path}:without_{family}")
+    assert set(whole.views.corruptions) - set(without.views.corruptions) == {extra}
+    assert [d.split(":")[0] for d in configuration.differences(whole, without)] == [
+        "config.views.corruptions"
+    ]
+    with pytest.raises(ConfigError, match=f"{extra} is not among"):
+        config_file.load(f"{path}:without_{family},without_{family}")
 
 
 def test_no_default_overlap():

@@ -251,7 +251,8 @@ def fingerprints():
     dataset = SimpleNamespace(train_images=images, train_labels=np.arange(12, dtype=np.int32))
     found.append(np.asarray(Batches(dataset, 6, 0, mesh)(3)["image"]))
     # 7 images in batches of 6: the padded tail lies on the devices in another way.
-    found.append(logits_of(lambda _, x: x.reshape(len(x), -1), (), images[:7], 6, mesh, "contrast", 3))
+    network = (lambda _, x: x.reshape(len(x), -1), ())
+    found += logits_of([network], images[:7], 6, mesh, "contrast", 3)
     return [hashlib.sha256(array.tobytes()).hexdigest() for array in found]
 
 
