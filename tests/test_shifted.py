@@ -233,8 +233,10 @@ def test_our_files_are_read_as_the_images_that_evaluation_makes(made, settings, 
     loaded = shifted.load(config, digits)
     assert loaded.labels.tolist() == digits.test_labels[:33].tolist()
     index = jnp.arange(33, dtype=jnp.int32)
+    images = digits.test_images[:33].astype(np.float32) / 255
     for name, severity in itertools.product(MADE, range(1, 6)):
-        wanted = evaluate._prepare(digits.test_images[:33], index, name, severity)
+        keys = evaluate.corruption_keys(name, severity, index)
+        wanted = corruptions.corrupt(keys, images, name, severity)
         block = loaded.images(name, severity)
         np.testing.assert_array_equal(block, np.rint(np.asarray(wanted) * 255.0))
         # What a model is given is the same bit for bit, by the conversion that is exact.
@@ -304,6 +306,10 @@ def test_a_file_cut_off_is_not_there(digits, tmp_path, monkeypatch):
         make_cifar_c.make(digits, tmp_path, ("snow", "fog"), 4)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["labels.npy", "regenerated.json", "snow.npy"]
     assert list(json.loads((tmp_path / shifted.NOTE).read_text())["files"]) == ["snow.npy"]
+    (tmp_path / "fog.npy").write_bytes(b"old images, soon beside new labels")
+    with pytest.raises(Stop):
+        make_cifar_c.make(digits, tmp_path, ("snow", "fog"), 5, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["labels.npy", "regenerated.json", "snow.npy"]
 
 
 def test_a_disk_that_is_too_small_is_told_before(digits, tmp_path, monkeypatch):
