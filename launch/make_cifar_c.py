@@ -8,8 +8,8 @@ regenerated.json what they were made from and by: they are regenerated, not the 
   python launch/make_cifar_c.py --data cifar10 --data-dir DIR --out corrupted/cifar10
   python launch/make_cifar_c.py --data digits --names fog,snow --images 100 --out corrupted/digits
 
-Every draw is the one that `eval.source=regenerated` makes, so `eval.source=cifar10_c` on the files gives the
-same figures. All 19 corruptions of CIFAR-10 take 2.9 GB.
+Every draw is the one that `eval.source=regenerated` makes: on CIFAR, `eval.source=cifar10_c` reads the same
+images from the files. All 19 corruptions of CIFAR-10 take 2.9 GB.
 """
 
 import argparse
