@@ -330,6 +330,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("contrastive.stages", list("123")),
         ("dealign.kind", list(losses.KINDS)),
         ("dealign.form", list(losses.FORMS)),
+        ("eval.source", ["regenerated", "cifar10_c", "cifar10_corrupted", "cifar10_1"]),
         ("eval.corruptions", list(corruptions.NAMES)),
         ("eval.severities", list("12345")),
     ],
@@ -453,6 +454,41 @@ def test_digits_are_never_flipped():
 def test_npz_needs_a_path():
     assert "npz" in faults_at(load(data__name="npz"), "data.dir")[0]
     assert faults(load(data__name="npz", data__dir="images.npz")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("regenerated", ["cifar10", "cifar100", "digits", "npz"]),
+        ("cifar10_c", ["cifar10", "cifar100"]),
+        ("cifar10_corrupted", ["cifar10"]),
+        ("cifar10_1", ["cifar10"]),
+    ],
+)
+def test_shifted_images_are_of_the_data_set_that_was_trained_on(source, names):
+    files = "" if source == "regenerated" else "files"
+    for name in ("cifar10", "cifar100", "digits", "npz"):
+        config = load(eval__source=source, eval__dir=files, data__name=name, data__dir="x", data__flip=False)
+        lines = faults(config)
+        assert bool(lines) == (name not in names)
+        for line in lines:
+            assert line.startswith(f"config.eval.source: '{source}' with data.name={name}; allowed with it: ")
+            assert line.partition("with it: ")[2].split(" or ") == names
+
+
+def test_where_shifted_images_come_from():
+    assert faults_at(load(eval__source="cifar10_c"), "eval.dir")[0].startswith("config.eval.dir: empty; ")
+    assert faults(load(eval__source="cifar10_corrupted")) == []  # TFDS: data.dir, or TFDS's default
+    (line,) = faults(load(eval__dir="somewhere"))
+    assert line.startswith("config.eval.dir: 'somewhere'; allowed: '' for eval.source=regenerated")
+
+
+@pytest.mark.parametrize("source", ["cifar10_c", "cifar10_corrupted", "cifar10_1"])
+def test_tuning_runs_see_no_published_test_images(source):
+    (line,) = faults(load(eval__source=source, eval__dir="files", data__validation=5000))
+    assert line.startswith(
+        f"config.eval.source: '{source}' with data.validation=5000; allowed: 'regenerated'"
+    )
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.2, 0.3, 0.5), (0.5, 0.6), (1.5, -0.5), ()])

@@ -1,8 +1,6 @@
 """Data sets: shapes, splits, fingerprints, and one clear error for whatever is missing or wrong."""
 
-import functools
 import hashlib
-import http.server
 import io
 import json
 import os
@@ -11,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
 
@@ -341,23 +338,6 @@ def cifar_archive(name):
         for split, blocks in contents.items()
     }
     return stream.getvalue(), contents
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A web server on this machine: (its folder, its address)."""
-    folder = tmp_path_factory.mktemp("served")
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(scope="module")

@@ -92,9 +92,7 @@ def load_natural(directory, key, max_examples, dataset):
     with tfds.quiet():
         folder = tfds.find(root, NATURAL)
         if folder is None:
-            module = tfds.library().image_classification.cifar10_1
-            url = module._DL_URL_IMAGES.format("v6")
-            folder = tfds.prepare(root, NATURAL, url, functools.partial(_builder, root), _ways_out)
+            folder = tfds.prepare(root, NATURAL, NATURAL_URL, functools.partial(_builder, root), _ways_out)
         with tfds.explained(folder, key):
             source = tfds.open_split(folder, "test")
             count = min(max_examples or len(source), len(source))

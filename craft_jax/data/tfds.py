@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import re
+import shutil
 import tarfile
 import tempfile
 import threading
@@ -71,15 +72,8 @@ def load(name: str, directory: str) -> Source:
         with explained(prepared, "data.dir"):
             train_images, train_labels = read(open_split(prepared, "train"), facts.num_classes)
             test_images, test_labels = read(open_split(prepared, "test"), facts.num_classes)
-    return Source(
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
-        facts.num_classes,
-        facts.mean,
-        facts.std,
-    )
+    arrays = (train_images, train_labels, test_images, test_labels)
+    return Source(*arrays, facts.num_classes, facts.mean, facts.std)
 
 
 def root_of(directory: str, key: str) -> Path:
@@ -174,14 +168,12 @@ def prepare(
 
     Args:
       root: TFDS's data directory; made if it is not there.
-      name: the data set, as NAME or NAME/CONFIG.
+      name: NAME or NAME/CONFIG.
       url: what answers if there is a network.
-      builder: makes the TFDS builder, once a network is there.
-      ways_out: (what failed, why) -> the message of the error.
+      builder: makes the TFDS builder.
+      ways_out: (what failed, why) -> the message of the DataError.
     Returns:
       The directory of the prepared version.
-    Raises:
-      DataError: no network, or the download or the preparation failed.
     """
     fault = _unreachable(url, PROBE_SECONDS)
     if fault:
@@ -190,15 +182,22 @@ def prepare(
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="download-", dir=root) as archives:
-            made = builder()
-            made.download_and_prepare(download_dir=archives)
+            prepared = builder()
+            prepared.download_and_prepare(download_dir=archives)
     except Exception as error:
-        left = [root.joinpath(*Path(name).parts[:depth]) for depth in range(len(Path(name).parts), 0, -1)]
-        for folder in left if existed else [*left, root]:
-            with contextlib.suppress(OSError):  # rmdir removes only what is empty
-                folder.rmdir()
+        made = [root / name, *(root / name).parents]
+        for folder in made[: made.index(root) + (not existed)]:
+            _remove_empty(folder)
         raise DataError(ways_out(f"preparing {name} in {root} failed", _reason(error))) from error
-    return Path(made.data_dir)
+    return Path(prepared.data_dir)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Removes a directory that holds nothing, or only what TFDS notes of a data set's configurations."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [".config"]:
+            shutil.rmtree(folder / ".config")
+        folder.rmdir()
 
 
 def _ways_out(name: str, what: str, fault: str) -> str:
