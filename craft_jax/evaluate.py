@@ -20,6 +20,7 @@ from tqdm import tqdm
 from craft_jax import checkpoint, corruptions, data, metrics, predict, robustness, teachers
 from craft_jax import config as configuration
 from craft_jax import mesh as meshes
+from craft_jax.corruptions.ops import to_unit
 from craft_jax.data import shifted
 from craft_jax.errors import CheckpointError, ConfigError
 from craft_jax.methods import METHODS
@@ -47,7 +48,7 @@ def corruption_keys(name, severity, index):
 
 @functools.partial(jax.jit, static_argnames=("name", "severity"))
 def _prepare(images, index, name, severity):
-    images = images.astype(jnp.float32) / 255.0
+    images = to_unit(images.astype(jnp.float32))  # as `corrupt` scales: files give the very same floats
     if name is None:
         return images
     return corruptions.corrupt(corruption_keys(name, severity, index), images, name, severity)

@@ -16,7 +16,7 @@ def summary(result):
     names = ", ".join(result["corruptions"]) or "nothing"
     lines = [
         f"clean accuracy   {number(result['clean_accuracy']):>6}%",
-        f"robust accuracy  {number(result['robust_accuracy']):>6}%  (mean over {names}; {result['source']})",
+        f"robust accuracy  {number(result['robust_accuracy']):>6}%  (mean over {names}; {_source(result)})",
         f"primary metric   {number(result['primary_metric']):>6}",
     ]
     if result["shifted"]:
@@ -50,6 +50,11 @@ def aligned(rows):
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     )
+
+
+def _source(result):
+    made_here = result["source"] != "regenerated" and (result["source_record"] or {}).get("regenerated")
+    return f"{result['source']}, of regenerated files" if made_here else result["source"]
 
 
 def _against(reference):

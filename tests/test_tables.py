@@ -60,6 +60,12 @@ def test_the_teacher_stands_beside_the_student():
     assert ["jpeg_compression", "-", "-", "-", "-", "5.00", "5.00", "10.00"] in found
 
 
+def test_files_that_are_not_the_published_ones_are_called_so():
+    for note, called in (({"what": "ours"}, "cifar10_c, of regenerated files)"), (None, "; cifar10_c)")):
+        found = tables.summary(result(source="cifar10_c", source_record={"regenerated": note}))
+        assert found.split("\n")[1].endswith(called)
+
+
 def test_columns_align():
     text = tables.aligned([("a", "bbb", "c"), ("long", "1", "22.5")])
     assert text == "a     bbb     c\nlong    1  22.5"
