@@ -80,7 +80,7 @@ def test_a_reference_and_its_differences():
 
 
 def test_a_natural_shift_has_no_corruptions():
-    natural = network(91.0, None) | {"primary_metric": None, "source": "cifar10_1"}
+    natural = network(91.0, None) | {"primary_metric": None, "source": "cifar10_1", "source_record": {}}
     found = tables.summary(natural | {"shifted": {"accuracy": 83.25}} | dict.fromkeys(
         ("teacher_evaluation", "against_reference")
     ))  # fmt: skip
