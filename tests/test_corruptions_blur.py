@@ -27,13 +27,14 @@ DEFOCUS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
 
 
 def disk_reference(radius, alias):
-    """The 17x17 float32 kernel: a disk, normalised, through a 3x3 Gaussian."""
-    offset = np.arange(-8, 9)
+    """The float32 kernel, 17x17 or larger: a disk, normalised, through a 3x3 or 5x5 Gaussian."""
+    offset, cut = (np.arange(-8, 9), 1) if radius <= 8 else (np.arange(-radius, radius + 1), 2)
     disk = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(np.float32)
-    taps = np.exp(-0.5 * np.array([1, 0, 1]) / alias**2)
+    taps = np.exp(-0.5 * np.arange(-cut, cut + 1) ** 2 / alias**2)
     taps = (taps / taps.sum()).astype(np.float32)
     disk /= disk.sum()
-    return ndimage.correlate1d(ndimage.correlate1d(disk, taps, axis=1), taps, axis=0)
+    disk = ndimage.correlate1d(disk, taps, axis=1, mode="mirror")
+    return ndimage.correlate1d(disk, taps, axis=0, mode="mirror")
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -60,10 +61,10 @@ def test_defocus_is_opencvs(severity):
 # ---------------------------------------------------------------- zoom
 
 
-def zoom_reference(image, end):
+def zoom_reference(image, end, step=0.01):
     """The original's steps, in float32 as there; SciPy does the enlarging."""
     x = (image / 255.0).astype(np.float32)
-    total, size, factors = np.zeros_like(x), len(x), np.arange(1, end, 0.01)
+    total, size, factors = np.zeros_like(x), len(x), np.arange(1, end, step)
     for factor in factors:
         part = int(np.ceil(size / factor))
         top = (size - part) // 2

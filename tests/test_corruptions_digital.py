@@ -41,11 +41,15 @@ def test_jpeg_is_pillows_to_the_bit(severity):
         np.testing.assert_array_equal(corrupted(images, "jpeg_compression", severity), want)
 
 
-@pytest.mark.parametrize(("height", "width"), [(40, 25), (33, 46), (224, 224)])
-def test_jpeg_at_other_sizes(height, width):
-    images = photographs(3, size=max(height, width))[:, :height, :width]
-    want = np.stack([pillow_jpeg(image, 58) for image in images])
-    np.testing.assert_array_equal(corrupted(images, "jpeg_compression", 3), want)
+@pytest.mark.parametrize(
+    ("height", "width", "severity", "quality"),
+    [(40, 25, 3, 58), (33, 46, 3, 58), (64, 64, 5, 25), (224, 224, 3, 15), (224, 224, 5, 7)],
+)
+def test_jpeg_at_other_sizes(height, width, severity, quality):
+    photos = photographs(3, size=max(height, width))[:, :height, :width]
+    images = np.concatenate([photos, harsh((1, height, width, 3))])
+    want = np.stack([pillow_jpeg(image, quality) for image in images])
+    np.testing.assert_array_equal(corrupted(images, "jpeg_compression", severity), want)
 
 
 # ---------------------------------------------------------------- elastic
@@ -55,11 +59,12 @@ ELASTIC = ((0, 0, 2.56), (1.6, 6.4, 2.24), (2.56, 1.92, 1.92), (3.2, 1.28, 1.6),
 
 def affine_reference(image, jitter):
     """The affine map of three points, as SciPy samples it in float64; image in [0, 1]."""
-    center, side = np.array([16.0, 16.0]), 10
+    size = len(image)
+    center, side = np.array([size // 2, size // 2]), size // 3
     before = np.stack([center + side, [center[0] + side, center[1] - side], center - side])
     ones = np.ones((3, 1))
     back = np.linalg.solve(np.hstack([before + jitter, ones]), before)  # (x, y, 1) @ back = (x, y)
-    y, x = np.mgrid[:32, :32]
+    y, x = np.mgrid[:size, :size]
     place = np.stack([x, y, np.ones_like(x)], -1) @ back
     return resample(image, place[..., 1], place[..., 0], "mirror")
 
@@ -71,12 +76,12 @@ def resample(image, y, x, mode):
 
 def displace_reference(image, field, strength, sigma):
     soft = [ndimage.gaussian_filter(f, sigma, mode="reflect", truncate=3) for f in field]
-    y, x = np.mgrid[:32, :32]
+    y, x = np.mgrid[: len(image), : len(image)]
     return resample(image, y + strength * soft[1], x + strength * soft[0], "reflect")
 
 
-def elastic_draws(random, jitter):
-    return random.uniform(-jitter, jitter, (3, 2)), random.uniform(-1, 1, (2, 32, 32))
+def elastic_draws(random, jitter, size=32):
+    return random.uniform(-jitter, jitter, (3, 2)), random.uniform(-1, 1, (2, size, size))
 
 
 def elastic_reference(image, corners, field, strength, sigma):

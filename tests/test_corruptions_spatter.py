@@ -103,8 +103,8 @@ def soft(x, sigma):
     return ndimage.gaussian_filter(x, sigma, mode="nearest", truncate=4)
 
 
-def spatter_reference(image, layer, severity, relief=relief_reference):
-    _, _, sigma, threshold, intensity = SETTINGS[severity - 1]
+def spatter_reference(image, layer, severity, relief=relief_reference, settings=SETTINGS):
+    _, _, sigma, threshold, intensity = settings[severity - 1]
     x, drops = image / 255.0, soft(layer, sigma)
     drops[drops < threshold] = 0
     if severity <= 3:

@@ -55,8 +55,12 @@ def plasma_reference(draw, size, decay):
 
 def fog_reference(image, severity, draw):
     thickness, decay = FOG[severity - 1]
+    return foggy_reference(image, thickness, plasma_reference(draw, 32, decay))
+
+
+def foggy_reference(image, thickness, plasma):
     x = image / 255.0
-    foggy = x + thickness * plasma_reference(draw, 32, decay)[..., None]
+    foggy = x + thickness * plasma[..., None]
     return foggy * x.max() / (x.max() + thickness)
 
 
@@ -117,12 +121,13 @@ SNOW = (
 
 
 def snow_reference(image, layer, degrees, zoom, threshold, radius, sigma, blend):
-    part = int(np.ceil(32 / zoom))
-    top = (32 - part) // 2
+    size = len(image)
+    part = int(np.ceil(size / zoom))
+    top = (size - part) // 2
     middle = layer[top : top + part, top : top + part, None]
     large = ndimage.zoom(middle, (zoom, zoom, 1), order=1)
-    trim = (len(large) - 32) // 2
-    layer = large[trim : trim + 32, trim : trim + 32]
+    trim = (len(large) - size) // 2
+    layer = large[trim : trim + size, trim : trim + size]
     layer[layer < threshold] = 0
     flakes = motion_reference(truncated(layer), radius, sigma, degrees) / 255.0
     x = image / 255.0
@@ -256,8 +261,8 @@ def test_frost_is_a_weighted_sum(severity, source):
     assert largest <= 1 and same > 0.95, same
 
 
-@pytest.mark.parametrize("size", [16, 53, 224])
+@pytest.mark.parametrize("size", [16, 53, 64, 224, 400])
 def test_frost_at_other_sizes(size, source):
     assert crops(2, size).shape == (2, size, size, 3)
-    _, sizes = frost._pictures(frost._stride((size, size)))
+    _, sizes = frost._pictures(frost._reduction((size, size)))
     assert (sizes > size).all()
