@@ -1,10 +1,14 @@
-"""Results in, tables out: `python -m craft_jax.report DIR [DIR ...]` prints one row a run in each table."""
+"""Results in, tables out: `python -m craft_jax.report DIR [DIR ...]` prints one row a run in each table.
+
+`python -m craft_jax.report gallery` draws every corruption instead (`gallery`; a run's directory of
+that name is ./gallery).
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from craft_jax import checkpoint, robustness, tables
+from craft_jax import checkpoint, gallery, robustness, tables
 from craft_jax.errors import CraftError
 from craft_jax.tables import number
 
@@ -107,7 +111,10 @@ def against(workdirs, reference):
 
 
 def main(argv=None):
-    """Print the tables; returns the exit status."""
+    """Print the tables, or draw the gallery; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["gallery"]:
+        return gallery.main(argv[1:])
     parser = argparse.ArgumentParser(prog="python -m craft_jax.report", description=__doc__)
     parser.add_argument("workdirs", nargs="+", metavar="DIR", help="working directories of finished runs")
     parser.add_argument("--reference", metavar="DIR", help="also mCE and relative mCE against this run")
