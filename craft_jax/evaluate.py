@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from craft_jax import checkpoint, corruptions, data, metrics, predict
+from craft_jax import checkpoint, corruptions, data, methods, metrics, predict
 from craft_jax import config as configuration
 from craft_jax import mesh as meshes
-from craft_jax.methods import METHODS
 
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
@@ -104,8 +103,7 @@ def evaluate(predict, variables, dataset, config, mesh):
     robust = float(np.mean(list(accuracies.values())))
     without_jpeg = [a for (name, _), a in accuracies.items() if name != "jpeg_compression"]
     weights = config.eval.primary_weights
-    makes_views = max(METHODS[config.method].views(config)) > 1
-    trained = list(config.views.corruptions) if makes_views else []
+    trained = methods.trained_corruptions(config)
     return {
         "source": config.eval.source,
         "evaluation_split": dataset.evaluation_split,

@@ -57,8 +57,7 @@ def _is_done(workdir):
 
 def cache_path(config, wanted, dataset):
     """Where the teacher of a teacher configuration lies: named by what it was trained on and how."""
-    flat = configuration.flatten(wanted)
-    identity = {key: flat[key] for key in configuration.TEACHER_KEYS}
+    identity = configuration.teacher_identity(wanted)
     identity["data"] = dataset.fingerprint
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     name = f"{dataset.name}-{wanted.student.name}-seed{wanted.seed}-{digest[:10]}"
