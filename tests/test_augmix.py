@@ -155,6 +155,7 @@ def test_operations_and_depths_are_uniform():
             assert_uniform(operations[:, step, chain][going[:, step, chain]], 9, 31.8)  # 8
     both = operations[:, 0, 0] * 9 + operations[:, 0, 1]
     assert_uniform(both, 81, 135)  # 80: two chains are independent
+    assert_uniform((going[:, :, 0].sum(1) - 1) * 9 + operations[:, 0, 0], 27, 61.7)  # 26: so are depths
 
 
 def test_a_fixed_depth():
