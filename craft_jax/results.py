@@ -31,7 +31,8 @@ def describe(run, workdir, dataset, teacher, steps):
     }
     if teacher:
         record = teacher.record
-        lines["teacher"] = f"{record['name']}, {record['clean_accuracy']:.2f}% clean ({record['checkpoint']})"
+        accuracy = f"{record['clean_accuracy']:.2f}% clean"
+        lines["teacher"] = f"{record['name']} by {record['method']}, {accuracy} ({record['checkpoint']})"
     print("\n".join(f"{key + ':':9}{value}" for key, value in lines.items()), flush=True)
 
 

@@ -16,7 +16,7 @@ class Teacher(NamedTuple):
     Attributes:
       model: a models.Model.
       variables: {"params", "batch_stats"}, NumPy arrays; never trained, never in the student's checkpoint.
-      record: what results.json says of it: name, seed, accuracies, where it lies.
+      record: what results.json says of it: name, method, seed, accuracies, where it lies.
     """
 
     model: Any
@@ -88,6 +88,7 @@ def load(workdir, dataset, config):
     kept = ("clean_accuracy", "robust_accuracy", "corruptions", "cost")
     record = {
         "name": network.config.student.name,
+        "method": network.config.method,
         "dataset": card["name"],
         "seed": network.config.seed,
         "step": network.step,

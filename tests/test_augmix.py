@@ -309,7 +309,10 @@ def test_an_augmix_teacher_learns_from_no_corruption_and_teaches(make_config, di
     assert (taught["trained_corruptions"], taught["overlap"]) == ([], [])
     assert (taught["config"]["views"]["kind"], taught["config"]["views"]["count"]) == ("augmix", 2)
     assert config.views.count == 1, "the teacher's two views are not the student's"
-    assert "views:   3 for the student, 0 for the teacher (clean and augmix)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "views:   3 for the student, 0 for the teacher (clean and augmix)\n" in said, "the teacher's run"
+    assert "views:   1 for the student, 1 for the teacher\n" in said, "the student's"
+    assert "teacher: tiny by augmix, " in said and result["teacher"]["method"] == "augmix"
     rows = [json.loads(line) for line in (cached / "metrics.jsonl").read_text().splitlines()]
     entropies = [row["loss/ce"] for row in rows]
     assert len(rows) == 80 and np.mean(entropies[-12:]) < 0.95 * np.mean(entropies[:4])
