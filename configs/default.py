@@ -36,6 +36,7 @@ def _defaults():
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
     teacher.cache = "runs/teachers"  # where teachers trained on the way are kept and found again
     teacher.name = "resnet56"
+    teacher.method = "erm"  # or "augmix": robust by AugMix, on two of its views, whatever the student's
     teacher.seed = 1000  # no student's: with one seed both would start from the same kernels and batches
     teacher.epochs = 200
     teacher.batch_size = 128
@@ -49,7 +50,8 @@ def _defaults():
     optimizer.weight_decay = 5e-4  # added to the gradient, on every trained parameter
 
     config.views = views = ml_collections.ConfigDict()
-    views.count = 2  # M, the corrupted views beside the clean one
+    views.count = 2  # M, the views beside the clean one
+    views.kind = "corruptions"  # what they are: of the three keys below, or "augmix", of augmix.*
     views.corruptions = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
     views.severities = (1, 2, 3, 4, 5)
     views.group_size = 8  # neighbouring images of a batch that share a drawn corruption and severity
@@ -57,6 +59,13 @@ def _defaults():
     views.distill_views = "clean"  # likewise KD, attention, CRD and CRAFT's KD
     views.distill_target = "own"  # the teacher's view a student's view learns from: "own" or "clean"
     views.allow_overlap = False  # allow training on corruptions that are evaluated; results are marked
+
+    config.augmix = augmix = ml_collections.ConfigDict()
+    augmix.severity = 3  # the greatest level of an operation, of 10
+    augmix.width = 3  # chains of operations that are mixed
+    augmix.depth = 0  # operations in a chain; 0: 1 to 3 at random
+    augmix.alpha = 1.0  # of the mixture's Dirichlet and Beta distributions
+    augmix.weight = 12.0  # of the Jensen-Shannon divergence, in the method augmix
 
     config.kd = kd = ml_collections.ConfigDict()
     kd.weight = 1.0

@@ -78,7 +78,7 @@ def parse(argv):
         faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
-    for key in methods.unread(config.method, [key for key, _ in overrides]):
+    for key in methods.unread(config, [key for key, _ in overrides]):
         print(f"note: method {config.method} does not read config.{key}", file=sys.stderr)
     return Options(config, options.workdir or default_workdir(options.config, config), options.mode)
 

@@ -5,7 +5,7 @@ import json
 import jax
 import ml_collections
 
-from craft_jax import corruptions, data, losses, methods, models
+from craft_jax import corruptions, data, losses, methods, models, views
 from craft_jax.errors import ConfigError
 
 # Keys that may differ when a working directory is used again: where things lie and what is printed,
@@ -26,6 +26,18 @@ TEACHER_KEYS = (
     "optimizer.learning_rate",
     "optimizer.momentum",
     "optimizer.weight_decay",
+)
+
+# What an AugMix teacher is, beside these. An ERM teacher's name leaves them out: it reads none of them.
+AUGMIX_TEACHER_KEYS = (
+    "method",
+    "views.kind",
+    "views.count",
+    "augmix.severity",
+    "augmix.width",
+    "augmix.depth",
+    "augmix.alpha",
+    "augmix.weight",
 )
 
 
@@ -69,9 +81,9 @@ def differences(old, new):
 
 
 def teacher_config(config):
-    """The configuration of the run that trains `config`'s teacher: ERM on `config.teacher`'s recipe."""
+    """The configuration of the run that trains `config`'s teacher, on `config.teacher`'s recipe."""
     config = ml_collections.ConfigDict(config.to_dict()).unlock()
-    config.method = "erm"
+    config.method = config.teacher.method
     config.student.name = config.teacher.name
     config.seed = config.teacher.seed
     config.epochs = config.teacher.epochs
@@ -82,7 +94,16 @@ def teacher_config(config):
     config.teacher.checkpoint = ""
     config.views.ce_views = "clean"
     config.eval.reference = ""  # the student's
+    if config.method == "augmix":
+        config.views.kind, config.views.count = "augmix", 2
     return config.lock()
+
+
+def teacher_identity(wanted):
+    """What the teacher of a `teacher_config` is, the data aside: {dotted key: value}."""
+    keys = TEACHER_KEYS if wanted.method == "erm" else (*TEACHER_KEYS, *AUGMIX_TEACHER_KEYS)
+    flat = flatten(wanted)
+    return {key: flat[key] for key in keys}
 
 
 def validate(config):
@@ -124,8 +145,9 @@ def faults_of(config):
 
 def _joint_faults(config):
     """Rules that tie keys together."""
+    augmix = config.views.kind == "augmix"
     overlap = sorted(set(config.views.corruptions) & set(config.eval.corruptions))
-    if overlap and not config.views.allow_overlap:
+    if overlap and not augmix and not config.views.allow_overlap:
         yield (
             f"config.views.corruptions: {', '.join(overlap)} also in config.eval.corruptions; training "
             "corruptions must not be evaluated (--config.views.allow_overlap=True marks the results)"
@@ -146,8 +168,12 @@ def _joint_faults(config):
     for key, size in (("batch_size", config.batch_size), ("teacher.batch_size", config.teacher.batch_size)):
         if size > 0 and size % devices:
             yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    if config.method == "augmix" and not augmix:
+        yield f"config.views.kind: {config.views.kind!r}; allowed for the method augmix: 'augmix'"
+    if config.method == "augmix" and config.views.count == 0:
+        yield "config.views.count: 0; allowed for the method augmix: at least 1 (its paper's is 2)"
     group, local = config.views.group_size, config.batch_size // devices
-    if _makes_views(config) and group > 0 and local > 0 and local % group:
+    if _makes_views(config) and not augmix and group > 0 and local > 0 and local % group:
         yield (
             f"config.views.group_size: {group}; allowed: a divisor of the {local} images that "
             "one device holds of a batch"
@@ -175,7 +201,7 @@ def _source_faults(config):
 
 
 def _makes_views(config):
-    """Whether the method makes corrupted views; True if there is no such method."""
+    """Whether the method makes views beside the clean one; True if there is no such method."""
     return config.method not in methods.METHODS or max(methods.METHODS[config.method].views(config)) > 1
 
 
@@ -193,6 +219,8 @@ _CHOICES = {
     "data.name": lambda: data.REGISTRY,
     "student.name": lambda: models.REGISTRY,
     "teacher.name": lambda: models.REGISTRY,
+    "teacher.method": lambda: ("erm", "augmix"),
+    "views.kind": lambda: views.KINDS,
     "views.corruptions": lambda: corruptions.NAMES,
     "views.severities": lambda: (1, 2, 3, 4, 5),
     "views.ce_views": lambda: ("clean", "all"),
@@ -231,6 +259,11 @@ _RANGES = {
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "views.count": _NOT_NEGATIVE,
     "views.group_size": _POSITIVE,
+    "augmix.severity": ("an integer in [1, 10]", lambda v: 1 <= v <= 10),
+    "augmix.width": _POSITIVE,
+    "augmix.depth": _NOT_NEGATIVE,
+    "augmix.alpha": _POSITIVE,
+    "augmix.weight": _NOT_NEGATIVE,
     "kd.weight": _NOT_NEGATIVE,
     "kd.temperature": _POSITIVE,
     "attention.weight": _NOT_NEGATIVE,

@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from craft_jax import checkpoint, corruptions, data, metrics, predict, robustness, teachers
+from craft_jax import checkpoint, corruptions, data, methods, metrics, predict, robustness, teachers
 from craft_jax import config as configuration
 from craft_jax import mesh as meshes
 from craft_jax.corruptions.ops import to_unit
+from craft_jax.corruptions.tables import original_side
 from craft_jax.data import shifted
 from craft_jax.errors import CheckpointError, ConfigError
-from craft_jax.methods import METHODS
 
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
@@ -149,7 +149,7 @@ def evaluate(student, dataset, config, mesh, targets, teacher=None):
         **own,
         "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
         "against_reference": against,
-        **_protocol(config, list(own["corruptions"])),
+        **_protocol(config, dataset.test_images.shape[1:], list(own["corruptions"])),
     }
 
 
@@ -192,14 +192,14 @@ def _summary(cells, config):
     return {**robustness.summary(clean, cells, config.eval.primary_weights), "shifted": natural}
 
 
-def _protocol(config, evaluated):
-    makes_views = max(METHODS[config.method].views(config)) > 1
-    trained = list(config.views.corruptions) if makes_views else []
-    made_frost = config.eval.source == "regenerated" and "frost" in evaluated
+def _protocol(config, input_shape, evaluated):
+    trained = methods.trained_corruptions(config)
+    made_here = config.eval.source == "regenerated"
     return {
         "trained_corruptions": trained,
         "evaluated_corruptions": evaluated,
-        "frost_pictures": corruptions.frost_source() if made_frost else None,
+        "corruption_settings_of_side": original_side(input_shape) if made_here else None,
+        "frost_pictures": corruptions.frost_source() if made_here and "frost" in evaluated else None,
         "overlap_allowed": config.views.allow_overlap,
         "overlap": sorted(set(trained) & set(evaluated)),
     }

@@ -21,11 +21,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import numpy as np
 import pytest
 
-from configs import attkd, craft, crd, erm, kd
+from configs import attkd, augmix, craft, crd, erm, kd
 from craft_jax import data, models
 from craft_jax.models.resnet import ResNet
 
-CONFIGS = {"erm": erm, "kd": kd, "attkd": attkd, "crd": crd, "craft": craft}
+CONFIGS = {"erm": erm, "augmix": augmix, "kd": kd, "attkd": attkd, "crd": crd, "craft": craft}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -91,11 +91,18 @@ def test_a_file_names_its_method():
 
 
 def test_files_differ_in_their_method_and_share_the_protocol():
-    for name in (f"{method}.py" for method in methods.METHODS):
-        flat = configuration.flatten(load(name))
-        assert {k: v for k, v in flat.items() if k != "method"} == {
-            k: v for k, v in DEFAULT.items() if k != "method"
+    for method in methods.METHODS:
+        own = {"method", "views.kind"} if method == "augmix" else {"method"}
+        flat = configuration.flatten(load(f"{method}.py"))
+        assert {k: v for k, v in flat.items() if k not in own} == {
+            k: v for k, v in DEFAULT.items() if k not in own
         }
+
+
+def test_augmix_has_its_papers_views_whatever_the_preset():
+    for preset in ("", *PRESETS):
+        views = config_file.load(f"{ROOT / 'configs' / 'augmix.py'}:{preset}").views
+        assert (views.kind, views.count) == ("augmix", 2)
 
 
 def test_documented_defaults():
@@ -114,6 +121,7 @@ def test_documented_defaults():
         "optimizer.momentum": 0.9,
         "optimizer.weight_decay": 5e-4,
         "views.count": 2,
+        "views.kind": "corruptions",
         "views.ce_views": "clean",
         "views.distill_views": "clean",
         "views.distill_target": "own",
@@ -136,6 +144,9 @@ def test_documented_defaults():
     }
     expected |= {"crd.weight": 0.8, "crd.temperature": 0.1, "crd.momentum": 0.5}
     expected |= {"crd.bank": "memory", "crd.negatives": 16384}
+    # AugMix's public code on CIFAR, where depth is -1 for random.
+    expected |= {"augmix.severity": 3, "augmix.width": 3, "augmix.depth": 0, "augmix.alpha": 1.0}
+    expected |= {"augmix.weight": 12.0, "teacher.method": "erm"}
     # Public code's 1000 a stage, for three, goes with its mean over positions.
     expected |= {"attention.reduction": "mean", "attention.weight": 3000.0}
     assert {k: DEFAULT.get(k) for k in expected} == expected
@@ -320,6 +331,8 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("data.name", ["cifar10", "cifar100", "digits", "npz"]),
         ("student.name", models.REGISTRY),  # evaluated below: tests/conftest.py adds one
         ("teacher.name", models.REGISTRY),
+        ("teacher.method", ["erm", "augmix"]),
+        ("views.kind", ["corruptions", "augmix"]),
         ("views.corruptions", list(corruptions.NAMES)),
         ("views.severities", list("12345")),
         ("views.ce_views", ["clean", "all"]),
@@ -368,6 +381,11 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("optimizer.weight_decay", [-1e-9], [0.0]),
         ("views.count", [-1], [0, 1, 5]),
         ("views.group_size", [0, -8], [1, 128]),
+        ("augmix.severity", [0, 11], [1, 10]),
+        ("augmix.width", [0], [1, 5]),
+        ("augmix.depth", [-1], [0, 1, 4]),
+        ("augmix.alpha", [0.0], [0.1, 10.0]),
+        ("augmix.weight", [-1e-9], [0.0]),
         ("kd.weight", [-1e-9], [0.0]),
         ("kd.temperature", [0.0], [0.5]),
         ("contrastive.weight", [-0.5], [0.0]),
@@ -441,6 +459,23 @@ def test_overlap():
     assert "--config.views.allow_overlap=True" in line
     config.views.allow_overlap = True
     assert faults(config) == []
+
+
+def test_augmix_views_read_no_corruptions_and_no_groups():
+    """What is not read cannot overlap with what is evaluated, nor fail to divide a batch."""
+    settings = {"views__corruptions": ("contrast",), "views__group_size": 7}
+    assert len(faults(load("craft.py", **settings))) == 2
+    assert faults(load("craft.py", views__kind="augmix", **settings)) == []
+    assert faults(load("augmix.py", **settings)) == []
+
+
+def test_the_method_augmix_needs_its_views():
+    (line,) = faults(load("augmix.py", views__kind="corruptions"))
+    assert line == "config.views.kind: 'corruptions'; allowed for the method augmix: 'augmix'"
+    (line,) = faults(load("augmix.py", views__count=0))
+    assert line.startswith("config.views.count: 0; allowed for the method augmix: at least 1")
+    assert faults(load("augmix.py", views__count=1)) == []
+    assert faults(load("kd.py", views__kind="augmix", views__count=0)) == []
 
 
 def test_digits_are_never_flipped():
@@ -756,9 +791,19 @@ def test_teacher_config_is_the_teachers_recipe():
     assert (config.method, config.seed, config.teacher.checkpoint) == ("craft", 0, "somewhere")
 
 
+def test_an_augmix_teacher_has_its_papers_views_whatever_the_students():
+    config = load("kd.py", teacher__method="augmix", views__count=5, augmix__severity=4)
+    wanted = configuration.teacher_config(config)
+    assert (wanted.method, wanted.views.kind, wanted.views.count) == ("augmix", "augmix", 2)
+    assert (wanted.augmix.severity, wanted.views.ce_views) == (4, "clean")
+    assert methods.METHODS["augmix"].views(wanted) == (3, 0)
+    assert faults(config) == faults(wanted) == []
+    # An AugMix student's teacher is plain, unless asked for.
+    assert configuration.teacher_config(load("augmix.py")).method == "erm"
+
+
 def identity(config):
-    flat = configuration.flatten(configuration.teacher_config(config))
-    return {key: flat[key] for key in configuration.TEACHER_KEYS}
+    return configuration.teacher_identity(configuration.teacher_config(config))
 
 
 def test_teacher_identity_follows_the_teachers_keys_and_the_data_alone():
@@ -768,13 +813,24 @@ def test_teacher_identity_follows_the_teachers_keys_and_the_data_alone():
         assert {k for k in base if moved[k] != base[k]} == {becomes}
     shared = ("dtype", "data.name", "data.validation", "data.crop_padding", "data.flip")
     for key, value in DEFAULT.items():
-        if key in shared or key in RECIPE:
+        if key in shared or key in RECIPE or key == "teacher.method":
             continue
         moved = identity(load("craft.py", **{key.replace(".", "__"): changed(value)}))
         assert moved == base, f"{key} is not the teacher's"
     for key in shared:
         moved = identity(load("craft.py", **{key.replace(".", "__"): changed(DEFAULT[key])}))
         assert {k for k in base if moved[k] != base[k]} == {key}
+
+
+def test_an_augmix_teacher_is_what_it_reads_too():
+    base, plain = identity(load("craft.py", teacher__method="augmix")), identity(load("craft.py"))
+    assert base["method"] == "augmix" and base | plain == base
+    reads = {key for key in DEFAULT if key.startswith("augmix.")}
+    for key, value in DEFAULT.items():
+        if key.startswith(("augmix.", "views.", "kd.")) or key == "method":
+            other = load("craft.py", teacher__method="augmix", **{key.replace(".", "__"): changed(value)})
+            moved = {k for k in base if identity(other)[k] != base[k]}
+            assert moved == ({key} & reads), key
 
 
 def test_teacher_file_is_the_teacher_of_the_others():
