@@ -9,6 +9,7 @@ import json
 import textwrap
 from pathlib import Path
 
+import jax
 import ml_collections
 import pytest
 
@@ -551,7 +552,7 @@ def test_primary_weights_that_sum_to_one():
     ],
 )
 def test_batches_divide_over_devices_and_groups(monkeypatch, devices, batch, teacher_batch, group, bad):
-    monkeypatch.setattr(configuration.jax, "device_count", lambda: devices)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
     config = load(batch_size=batch, teacher__batch_size=teacher_batch, views__group_size=group)
     lines = faults(config)
     assert [line.split(":")[0] for line in lines] == [f"config.{key}" for key in bad]
