@@ -41,14 +41,16 @@ def rows(workdirs):
 
 def _row(workdir, result):
     config, teacher = result["config"], result["teacher"]
-    matched = config["views"]["ce_views"] == "all"
+    views = config["views"]["ce_views"]
+    if config["views"].get("kind") == "augmix":  # absent from results of older versions
+        views += ", augmix"
     identity = (
         str(workdir),
         result["method"],
         result["dataset"],
         config["student"]["name"],
         teacher["name"] if teacher else "-",
-        "all" if matched else "clean",
+        views,
         str(result["seed"]),
     )
     if result["status"] != "done":

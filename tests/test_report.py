@@ -30,7 +30,8 @@ def write(path, **changes):
 def test_a_row_a_run_and_what_the_mean_is_over(tmp_path, capsys):
     craft = write(tmp_path / "craft")
     erm = write(tmp_path / "erm", method="erm", teacher=None)
-    stopped = write(tmp_path / "stopped", status="stopped", corruptions={})
+    config = {"student": {"name": "resnet8"}, "views": {"ce_views": "clean", "kind": "augmix"}}
+    stopped = write(tmp_path / "stopped", status="stopped", corruptions={}, config=config)
     assert report.main([craft, erm, stopped]) == 0
     header, rule, *rows, all_of, none = capsys.readouterr().out.splitlines()[:7]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)]
@@ -48,7 +49,7 @@ def test_a_row_a_run_and_what_the_mean_is_over(tmp_path, capsys):
         "82.81",
     ]
     assert cells[2][4] == "-"
-    assert cells[3][-3:] == ["stopped", "-", "-"]
+    assert cells[3][-5:] == ["clean, augmix", "3", "stopped", "-", "-"]
     assert len({len(line) for line in (header, rule, *rows)}) == 1
     assert all_of == f"robust, {craft}, {erm}: mean over fog, snow"
     assert none == f"robust, {stopped}: mean over nothing"
