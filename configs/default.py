@@ -142,7 +142,8 @@ def digits(config):
     config.epochs = config.teacher.epochs = 6
     config.views.count = 1
     config.crd.negatives = 1024
-    config.views.corruptions = ("speckle_noise", "gaussian_blur")  # grey has no saturation to change
+    grey = ("speckle_noise", "gaussian_blur")  # which has no saturation to change
+    config.views.corruptions = tuple(n for n in config.views.corruptions if n in grey)
     noises = ("gaussian_noise", "shot_noise", "impulse_noise")
     config.eval.corruptions = (*noises, "brightness", "contrast", "pixelate")
     config.eval.clean_every_epochs = 1

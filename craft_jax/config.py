@@ -9,7 +9,7 @@ from craft_jax.errors import ConfigError
 
 # Keys that may differ when a working directory is used again: where things lie and what is printed,
 # never what is trained.
-FREE_KEYS = ("eval.", "data.dir", "log.", "checkpoint.")
+FREE_KEYS = ("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap")
 
 # Keys that say what a trained network is, as the teacher's run has them: what its cache is named by.
 TEACHER_KEYS = (

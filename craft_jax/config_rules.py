@@ -38,8 +38,8 @@ def faults_of(config, flat):
 def _joint_faults(config):
     """Rules that tie keys together."""
     augmix = config.views.kind == "augmix"
-    overlap = sorted(set(config.views.corruptions) & set(config.eval.corruptions))
-    if overlap and not augmix and not config.views.allow_overlap:
+    overlap = sorted(set(_trained_corruptions(config)) & set(config.eval.corruptions))
+    if overlap and not config.views.allow_overlap:
         yield (
             f"config.views.corruptions: {', '.join(overlap)} also in config.eval.corruptions; training "
             "corruptions must not be evaluated (--config.views.allow_overlap=True marks the results)"
@@ -78,7 +78,7 @@ def _source_faults(config):
     if sets and config.data.name not in sets:
         names = " or ".join(sets)
         yield f"config.eval.source: {source!r} with data.name={config.data.name}; allowed with it: {names}"
-    if sets and config.data.validation:
+    if source != "regenerated" and config.data.validation:
         yield (
             f"config.eval.source: {source!r} with data.validation={config.data.validation}; allowed: "
             "'regenerated', of the images held out (these are test images, which tuning must not see)"
@@ -92,6 +92,11 @@ def _source_faults(config):
         )
 
 
+def _trained_corruptions(config):
+    """The corruptions that the run trains on; () if there is no such method."""
+    return methods.trained_corruptions(config) if config.method in methods.METHODS else ()
+
+
 def _makes_views(config):
     """Whether the method makes views beside the clean one; True if there is no such method."""
     return config.method not in methods.METHODS or max(methods.METHODS[config.method].views(config)) > 1
@@ -100,7 +105,7 @@ def _makes_views(config):
 # Where evaluated images may come from -> the data sets that they are test images of, None for any.
 _SOURCES = {
     "regenerated": None,
-    "cifar10_c": ("cifar10", "cifar100"),
+    "cifar10_c": None,  # or another data set in its layout, as launch/make_cifar_c.py writes
     "cifar10_corrupted": ("cifar10",),
     "cifar10_1": ("cifar10",),
 }

@@ -10,20 +10,17 @@ import itertools
 import sys
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from craft_jax import checkpoint, corruptions, data, methods, metrics, predict, robustness, teachers
+from craft_jax import checkpoint, corruptions, data, methods, metrics, predict, robustness, targets, teachers
 from craft_jax import config as configuration
 from craft_jax import mesh as meshes
 from craft_jax.corruptions.ops import to_unit
-from craft_jax.corruptions.tables import original_side
-from craft_jax.data import shifted
-from craft_jax.errors import CheckpointError, ConfigError
+from craft_jax.errors import CheckpointError
 
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
@@ -80,45 +77,12 @@ def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
 
 def clean_accuracy(predict, variables, dataset, config, mesh):
     """Clean accuracy in percent on the evaluation images."""
-    images, labels = _subset(dataset, config)
+    images, labels = targets.clean_images(config, dataset, None)
     (logits,) = logits_of([(predict, variables)], images, config.eval.batch_size, mesh)
     return metrics.accuracy(logits, labels)
 
 
-class Targets(NamedTuple):
-    """What an evaluation needs from the disk, read and checked before any work.
-
-    Attributes:
-      files: a data.shifted.Shifted, or None where corruptions are made here.
-      reference: the result of the run that eval.reference names, or None.
-    """
-
-    files: Any
-    reference: Any
-
-
-def prepare(config, dataset):
-    """Find what `eval.source` and `eval.reference` name.
-
-    Raises:
-      DataError, CheckpointError, ConfigError: it is missing, or does not fit.
-    """
-    files = None if config.eval.source == "regenerated" else shifted.load(config, dataset)
-    if not config.eval.reference:
-        return Targets(files, None)
-    workdir = Path(config.eval.reference)
-    if checkpoint.read_json(workdir / "dataset.json")["fingerprint"] != dataset.fingerprint:
-        raise ConfigError(f"config.eval.reference: {workdir} has other data; allowed: a run on the same")
-    wanted = {
-        "source": config.eval.source,
-        "evaluation_split": dataset.evaluation_split,
-        "examples": len(_subset(dataset, config)[1]),
-        "cells": set(itertools.product(config.eval.corruptions, config.eval.severities)),
-    }
-    return Targets(files, robustness.find_reference(workdir, wanted))
-
-
-def evaluate(student, dataset, config, mesh, targets, teacher=None):
+def evaluate(student, dataset, config, mesh, wanted, teacher=None, teacher_record=None):
     """Accuracies, calibration and agreement, clean and under shift.
 
     Args:
@@ -126,30 +90,29 @@ def evaluate(student, dataset, config, mesh, targets, teacher=None):
       dataset: a data.Dataset; its test images are used.
       config: reads eval.* and views.*.
       mesh: a mesh with the one axis "data".
-      targets: from `prepare`.
+      wanted: a `targets.Targets`.
       teacher: (predict, variables), to be measured on the same images; None for none.
+      teacher_record: what a teachers.Teacher says of itself; None without a teacher.
     Returns:
       A JSON-able dict: `robustness.summary` of the student; "shifted", its `robustness.cell` under a natural
       shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of images
-      on which both predict the same class: clean, and the mean over corrupted cells), or None;
-      "against_reference" (`robustness.against`), or None; and what was evaluated: source, numbers of
-      images, the corruptions trained on, evaluated on, and in both.
+      on which both predict the same class: clean, shifted, and the mean over corrupted cells), or None;
+      "against_reference" (`robustness.against`), or None; and what was evaluated: the facts of `targets`,
+      the corruptions that student or teacher were trained on, those evaluated, and those in both.
     """
     networks = [student, teacher] if teacher and config.eval.teacher else [student]
-    figures, agreement = _measure(networks, dataset, config, mesh, targets.files)
+    figures, agreement = _measure(networks, dataset, config, mesh, wanted.files)
     own, *others = [_summary(cells, config) for cells in figures]
     against = None
-    if targets.reference:
-        against = {"reference": config.eval.reference, **robustness.against(own, targets.reference)}
+    if wanted.reference:
+        figures = robustness.against(own, wanted.reference, wanted.facts["same_images"])
+        against = {"reference": config.eval.reference, **figures}
     return {
-        "source": config.eval.source,
-        "source_record": targets.files.record if targets.files else None,
-        "evaluation_split": dataset.evaluation_split,
-        "examples": len(_subset(dataset, config)[1]),
+        **wanted.facts,
         **own,
         "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
         "against_reference": against,
-        **_protocol(config, dataset.test_images.shape[1:], list(own["corruptions"])),
+        **_protocol(config, list(own["corruptions"]), teacher_record or {}),
     }
 
 
@@ -168,13 +131,14 @@ def _measure(networks, dataset, config, mesh, files):
     corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
     return figures, {
         "clean": agreement.get("clean"),
+        "shifted": agreement.get("shifted"),
         "corrupted": float(np.mean(corrupted)) if corrupted else None,
     }
 
 
 def _sets(dataset, config, files):
     """What to evaluate on: (where, () -> images, labels), where "clean", "shifted" or (name, severity)."""
-    test_images, test_labels = _subset(dataset, config)
+    test_images, test_labels = targets.clean_images(config, dataset, files)
     yield "clean", lambda: test_images, test_labels
     if not files:
         for cell in itertools.product(config.eval.corruptions, config.eval.severities):
@@ -192,22 +156,16 @@ def _summary(cells, config):
     return {**robustness.summary(clean, cells, config.eval.primary_weights), "shifted": natural}
 
 
-def _protocol(config, input_shape, evaluated):
+def _protocol(config, evaluated, teacher_record):
     trained = methods.trained_corruptions(config)
-    made_here = config.eval.source == "regenerated"
+    teachers_own = teacher_record.get("trained_corruptions", [])  # absent from records of older versions
     return {
         "trained_corruptions": trained,
+        "teacher_trained_corruptions": teachers_own,
         "evaluated_corruptions": evaluated,
-        "corruption_settings_of_side": original_side(input_shape) if made_here else None,
-        "frost_pictures": corruptions.frost_source() if made_here and "frost" in evaluated else None,
         "overlap_allowed": config.views.allow_overlap,
-        "overlap": sorted(set(trained) & set(evaluated)),
+        "overlap": sorted({*trained, *teachers_own} & set(evaluated)),
     }
-
-
-def _subset(dataset, config):
-    count = config.eval.max_examples or len(dataset.test_labels)
-    return dataset.test_images[:count], dataset.test_labels[:count]
 
 
 def evaluate_workdir(config, workdir):
@@ -227,10 +185,13 @@ def evaluate_workdir(config, workdir):
     student = predict.load(workdir)
     dataset = data.load(config)
     checkpoint.check_same_run(workdir, config, data.card(dataset))
-    targets = prepare(config, dataset)
+    wanted = targets.prepare(config, dataset)
+    record = _teacher_record(workdir)
+    teachers.check_overlap(record, config)
+    teacher = _teacher(record, dataset, config)
     mesh = meshes.make()
-    networks = [_on(mesh, network) for network in (student, _teacher(workdir, dataset, config)) if network]
-    result = evaluate(networks[0], dataset, config, mesh, targets, *networks[1:])
+    taught = _on(mesh, teacher) if teacher else None
+    result = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, record)
     result |= {
         "workdir": str(workdir),
         "method": config.method,
@@ -241,7 +202,10 @@ def evaluate_workdir(config, workdir):
         "config": configuration.to_json(config),
     }
     path = workdir / "eval" / f"{config.eval.source}.json"
-    path.parent.mkdir(exist_ok=True)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{path.parent}: cannot be made ({error.strerror})") from error
     checkpoint.write_json(path, result)
     return result, path
 
@@ -251,15 +215,25 @@ def _on(mesh, network):
     return predictor(network.model, mesh), jax.device_put(network.variables, meshes.replicated(mesh))
 
 
-def _teacher(workdir, dataset, config):
-    """The run's teacher, or None where it has none, none is asked for, or it is no longer there."""
-    if not config.eval.teacher or not (workdir / "teacher.json").exists():
+def _teacher_record(workdir):
+    """What the run's teacher.json says; None where it has no teacher."""
+    path = workdir / "teacher.json"
+    if not path.exists():
         return None
-    begun = checkpoint.read_json(workdir / "teacher.json")
+    record = checkpoint.read_json(path)
+    if not isinstance(record, dict) or not {"checkpoint", "params_sha256"} <= record.keys():
+        raise CheckpointError(f"{path}: not the record of a teacher")
+    return record
+
+
+def _teacher(record, dataset, config):
+    """The run's teacher, or None where it has none, none is asked for, or it is no longer there."""
+    if not config.eval.teacher or not record:
+        return None
     try:
-        teacher = teachers.load(begun["checkpoint"], dataset, config)
-        if teacher.record["params_sha256"] != begun["params_sha256"]:
-            raise CheckpointError(f"{begun['checkpoint']} now holds another network")
+        teacher = teachers.load(record["checkpoint"], dataset, config)
+        if teacher.record["params_sha256"] != record["params_sha256"]:
+            raise CheckpointError(f"{record['checkpoint']} now holds another network")
     except CheckpointError as error:
         print(f"note: evaluated without its teacher: {error}", file=sys.stderr)
         return None

@@ -132,8 +132,8 @@ def _images(name, directory, side):
 
 def _check_out(path):
     """Now and not after all the work."""
-    if not Path(path).parent.is_dir() or Path(path).is_dir():
-        raise DataError(f"--out={path}: must be a file in a directory that is there")
+    if not Path(path).parent.is_dir() or Path(path).is_dir() or Path(path).suffix.lower() != ".png":
+        raise DataError(f"--out={path}: must be a .png file in a directory that is there")
 
 
 def _save(picture, path):
@@ -161,6 +161,8 @@ def main(argv=None):
     parser.add_argument("--data-dir", default="", metavar="DIR", help="as config.data.dir, for --data")
     parser.add_argument("--size", type=int, help="side of the photographs in pixels (32)")
     options = parser.parse_args(argv)
+    if options.data_dir and options.data == PHOTOGRAPHS:
+        parser.error("--data-dir: the photographs are scikit-learn's; allowed: with another --data")
     try:
         _check_out(options.out)
         images = _images(options.data, options.data_dir, options.size)

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from craft_jax import checkpoint, gallery, robustness, tables
+from craft_jax import checkpoint, gallery, robustness, tables, targets
 from craft_jax.errors import CraftError
 from craft_jax.tables import number
 
@@ -104,9 +104,8 @@ def against(workdirs, reference):
         result = checkpoint.read_json(Path(workdir) / "results.json")
         if result["status"] != "done":
             continue
-        wanted = {key: result[key] for key in ("dataset", "source", "evaluation_split", "examples")}
-        wanted["cells"] = robustness.cells_of(result)
-        figures = robustness.against(result, robustness.find_reference(Path(reference), wanted))
+        other = targets.find_reference(Path(reference), targets.identity(result))
+        figures = robustness.against(result, other, result.get("same_images", True))
         differences = [f"{figures[name]:+.2f}" for name in ("clean_difference", "robust_difference")]
         lines.append((str(workdir), number(figures["mce"]), number(figures["relative_mce"]), *differences))
     return lines

@@ -5,8 +5,7 @@ A cell is one corruption at one severity. Accuracies are in percent, as are erro
 
 import numpy as np
 
-from craft_jax import checkpoint, corruptions, metrics
-from craft_jax.errors import ConfigError
+from craft_jax import corruptions, metrics
 
 CALIBRATION = ("nll", "ece", "confidence_on_errors")
 
@@ -19,11 +18,11 @@ def cell(logits, labels):
       labels: (N,) integers.
     Returns:
       {"accuracy" (percent), "nll" (nats), "ece" ([0, 1]), "confidence_on_errors" ([0, 1], None without any)}.
+      Where logits are not finite, their images count as wrong and calibration is None.
     """
-    return {
-        "accuracy": metrics.accuracy(logits, labels),
-        **{name: getattr(metrics, name)(logits, labels) for name in CALIBRATION},
-    }
+    finite = np.isfinite(logits).all()
+    calibration = {name: getattr(metrics, name)(logits, labels) if finite else None for name in CALIBRATION}
+    return {"accuracy": metrics.accuracy(logits, labels), **calibration}
 
 
 def summary(clean, cells, weights):
@@ -56,8 +55,14 @@ def summary(clean, cells, weights):
         "families": by_family(table),
         "corruptions": table,
         "clean": {name: clean[name] for name in CALIBRATION},
-        "corrupted": {name: _mean([figures[name] for figures in cells.values()]) for name in CALIBRATION},
+        "corrupted": {name: _calibration(name, cells.values()) for name in CALIBRATION},
     }
+
+
+def _calibration(name, cells):
+    values = [figures[name] for figures in cells]
+    # Cells without errors have no confidence on them; any other None is a network that is not finite.
+    return _mean(values) if name == "confidence_on_errors" or None not in values else None
 
 
 def by_family(table):
@@ -86,7 +91,7 @@ def _mean(values):
     return float(np.mean(values)) if values else None
 
 
-def against(result, reference):
+def against(result, reference, same_images=True):
     """Errors relative to a reference's (Hendrycks and Dietterich 2019, section 4), and the plain differences.
 
     A corruption's CE is 100 * sum over severities of the error / the same sum of the reference; its relative
@@ -96,6 +101,7 @@ def against(result, reference):
     Args:
       result: a summary.
       reference: another of the same cells.
+      same_images: whether clean and corrupted figures are of the same images; else relative CE is None.
     Returns:
       {"ce" and "relative_ce": {name: percent, None over zero}, "mce" and "relative_mce": their means, None
       where one is undefined, "clean_difference" and "robust_difference": points of accuracy more than the
@@ -106,7 +112,8 @@ def against(result, reference):
         own, other = _errors(accuracies), _errors(reference["corruptions"][name])
         ce[name] = _percent(own.sum(), other.sum())
         own_rise = own - (100 - result["clean_accuracy"])
-        relative[name] = _percent(own_rise.sum(), (other - (100 - reference["clean_accuracy"])).sum())
+        other_rise = other - (100 - reference["clean_accuracy"])
+        relative[name] = _percent(own_rise.sum(), other_rise.sum()) if same_images else None
     return {
         "mce": _mean_of_all(ce),
         "relative_mce": _mean_of_all(relative),
@@ -128,38 +135,3 @@ def _percent(value, base):
 def _mean_of_all(values):
     values = list(values.values())
     return None if None in values or not values else _mean(values)
-
-
-def find_reference(workdir, wanted):
-    """The result of a reference run that was measured as another is going to be.
-
-    Args:
-      workdir: the reference's working directory; its results.json and eval/*.json are searched.
-      wanted: {key: value} that the result must have, e.g. "source" and "examples", with "cells": a set of
-        (name, severity).
-    Returns:
-      The result, as its file has it.
-    Raises:
-      CheckpointError: no results there, or not readable.
-      ConfigError: none measured so.
-    """
-    paths = [workdir / "results.json", *sorted((workdir / "eval").glob("*.json"))]
-    results = [checkpoint.read_json(path) for path in paths]
-    faults = []
-    for path, result in zip(paths, results, strict=True):
-        found = {key: result.get(key) for key in wanted} | {"cells": cells_of(result)}
-        different = [key for key in wanted if found[key] != wanted[key]]
-        if not different:
-            return result
-        faults.append(f"{path} differs in {', '.join(different)}")
-    raise ConfigError(
-        f"reference {workdir} (config.eval.reference): allowed: a run that was evaluated on the same images, "
-        f"corruptions and severities; {'; '.join(faults)}"
-    )
-
-
-def cells_of(result):
-    """The set of (name, severity) that a result has."""
-    table = result.get("corruptions", {})  # absent from a run that stopped
-    evaluated = ((name, s) for name in table for s in corruptions.SEVERITIES)
-    return {(name, s) for name, s in evaluated if table[name][s - 1] is not None}

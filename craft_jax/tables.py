@@ -20,7 +20,7 @@ def summary(result):
         f"primary metric   {number(result['primary_metric']):>6}",
     ]
     if result["shifted"]:
-        lines.append(f"shifted accuracy {number(result['shifted']['accuracy']):>6}%  ({result['source']})")
+        lines.append(_shifted(result))
     if reference := result["against_reference"]:
         lines.append(_against(reference))
     networks = {"student": result}
@@ -62,6 +62,18 @@ def _against(reference):
         f"against {reference['reference']}: mCE {number(reference['mce'])}, relative mCE "
         f"{number(reference['relative_mce'])}; clean {reference['clean_difference']:+.2f}, "
         f"robust {reference['robust_difference']:+.2f} points"
+    )
+
+
+def _shifted(result):
+    own, teacher = result["shifted"], result["teacher_evaluation"]
+    beside = ""
+    if teacher:
+        agreement = number(teacher["agreement"]["shifted"])
+        beside = f"; teacher {number(teacher['shifted']['accuracy'])}%, agreement {agreement}%"
+    return (
+        f"shifted accuracy {number(own['accuracy']):>6}%  ({result['source']}; "
+        f"NLL {number(own['nll'], 3)}, ECE {number(own['ece'], 3)}{beside})"
     )
 
 

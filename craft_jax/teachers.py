@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from craft_jax import checkpoint, data, predict
 from craft_jax import config as configuration
-from craft_jax.errors import CheckpointError
+from craft_jax.errors import CheckpointError, ConfigError
 
 
 class Teacher(NamedTuple):
@@ -35,9 +35,12 @@ def find_or_train(config, dataset, train):
       A Teacher.
     Raises:
       CheckpointError: teacher.checkpoint is not a finished run, or does not fit the data.
+      ConfigError: see `check_overlap`.
     """
     if config.teacher.checkpoint:
-        return load(config.teacher.checkpoint, dataset, config)
+        teacher = load(config.teacher.checkpoint, dataset, config)
+        check_overlap(teacher.record, config)
+        return teacher
     wanted = configuration.teacher_config(config)
     workdir = cache_path(config, wanted, dataset)
     with checkpoint.lock(Path(f"{workdir}.lock"), wait=True):
@@ -85,7 +88,7 @@ def load(workdir, dataset, config):
     if result["status"] != "done":
         raise CheckpointError(f"{workdir}: the teacher's run stopped; its results.json says at which step")
     network = predict.load(workdir, dtype=config.dtype)
-    kept = ("clean_accuracy", "robust_accuracy", "corruptions", "cost")
+    kept = ("clean_accuracy", "robust_accuracy", "corruptions", "cost", "trained_corruptions")
     record = {
         "name": network.config.student.name,
         "method": network.config.method,
@@ -97,6 +100,24 @@ def load(workdir, dataset, config):
         **{key: result[key] for key in kept if key in result},
     }
     return Teacher(network.model, network.variables, record)
+
+
+def check_overlap(record, config):
+    """Refuse a teacher that was trained on corruptions that are evaluated, as a student would be.
+
+    Args:
+      record: a Teacher's, or None.
+      config: reads eval.corruptions and views.allow_overlap.
+    Raises:
+      ConfigError: it was, and views.allow_overlap is False.
+    """
+    trained = (record or {}).get("trained_corruptions", [])  # absent from records of older versions
+    overlap = sorted(set(trained) & set(config.eval.corruptions))
+    if overlap and not config.views.allow_overlap:
+        raise ConfigError(
+            f"config.eval.corruptions: the teacher in {record['checkpoint']} was trained on "
+            f"{', '.join(overlap)}; allowed: others (--config.views.allow_overlap=True marks the results)"
+        )
 
 
 def _check_fit(workdir, card, wanted):

@@ -18,6 +18,7 @@ from craft_jax import (
     evaluate,
     methods,
     results,
+    targets,
     teachers,
 )
 from craft_jax import config as configuration
@@ -49,7 +50,7 @@ def train_and_evaluate(config, workdir, dataset=None):
     card = data.card(dataset)
     if result := _finished(workdir, config, card):
         return result
-    targets = evaluate.prepare(config, dataset)  # now: a file that is missing shall not cost a training
+    wanted = targets.prepare(config, dataset)  # now: a file that is missing shall not cost a training
     teacher = None
     if _needs_teacher(config):
         teacher = teachers.find_or_train(config, dataset, train_and_evaluate)
@@ -58,7 +59,7 @@ def train_and_evaluate(config, workdir, dataset=None):
         if result := _finished(workdir, config, card):
             return result
         checkpoint.claim(workdir, config, card, teacher.record if teacher else None)
-        return _train_and_evaluate(config, workdir, dataset, teacher, targets)
+        return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
 
 
 def _needs_teacher(config):
@@ -77,7 +78,7 @@ def _finished(workdir, config, card):
     return result
 
 
-def _train_and_evaluate(config, workdir, dataset, teacher, targets):
+def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     started = time.time()
     steps_per_epoch = len(dataset.train_labels) // config.batch_size
     steps = steps_per_epoch * config.epochs
@@ -110,7 +111,8 @@ def _train_and_evaluate(config, workdir, dataset, teacher, targets):
     evaluated_at = time.time()
     variables = state["student"]
     taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
-    measured = evaluate.evaluate((predict, variables), dataset, config, run.mesh, targets, taught)
+    record = teacher.record if teacher else None
+    measured = evaluate.evaluate((predict, variables), dataset, config, run.mesh, wanted, taught, record)
     timings |= {
         "evaluation_seconds": time.time() - evaluated_at,
         "process_seconds": time.time() - started,

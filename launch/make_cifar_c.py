@@ -8,8 +8,9 @@ regenerated.json what they were made from and by: they are regenerated, not the 
   python launch/make_cifar_c.py --data cifar10 --data-dir DIR --out corrupted/cifar10
   python launch/make_cifar_c.py --data digits --names fog,snow --images 100 --out corrupted/digits
 
-Every draw is the one that `eval.source=regenerated` makes: on CIFAR, `eval.source=cifar10_c` reads the same
-images from the files. All 19 corruptions of CIFAR-10 take 2.9 GB.
+Rows are in the order of this package's test set, which for CIFAR is TFDS's and not the published one: pair
+them with this labels.npy alone. Every draw is the one that `eval.source=regenerated` makes, and
+`eval.source=cifar10_c` reads the same images from the files. All 19 corruptions of CIFAR-10 take 2.9 GB.
 """
 
 import argparse
@@ -59,6 +60,7 @@ def make(dataset, out, names, count, batch_size=500, overwrite=False):
         "what": _WHAT,
         "made_by": f"launch/make_cifar_c.py of craft_jax {craft_jax.__version__}",
         "data": data.card(dataset),
+        "order": f"of {dataset.name}'s test images in craft_jax; for CIFAR TFDS's, not the published files'",
         "images": count,
     }
     files = _prepare_directory(out, names, facts, overwrite, 5 * images.nbytes)
@@ -108,7 +110,9 @@ def _prepare_directory(out, names, facts, overwrite, bytes_each):
         raise DataError(f"--out {out}: holds {', '.join(again)}; --overwrite makes them anew")
     stay = sorted(there - set(again) - {"labels.npy"})
     note = checkpoint.read_json(out / NOTE) if (out / NOTE).exists() else {}
-    if not isinstance(note, dict) or {key: note.get(key) for key in facts} != facts:
+    made = note.get("files", {}) if isinstance(note, dict) else {}
+    alike = isinstance(note, dict) and {key: note.get(key) for key in facts} == facts
+    if not alike or set(stay) - made.keys():
         if stay or (there and not overwrite):
             raise DataError(
                 f"--out {out}: holds {', '.join(stay or there)}, which {NOTE} does not give as made by this "
@@ -120,7 +124,7 @@ def _prepare_directory(out, names, facts, overwrite, bytes_each):
         raise DataError(f"--out {out}: {bytes_each * len(names) / 1e9:.2f} GB do not fit {free / 1e9:.2f} GB")
     for file in again:  # or a run cut off would leave old images beside new labels
         (out / file).unlink()
-    return {file: made for file, made in note.get("files", {}).items() if file in stay}
+    return {file: how for file, how in note.get("files", {}).items() if file in stay}
 
 
 def _write(path, shape, dtype, fill):
@@ -172,7 +176,7 @@ def main(argv=None):
         count = len(dataset.test_labels) if options.images is None else options.images
         names = tuple(options.names.split(","))
         make(dataset, options.out, names, count, options.batch, options.overwrite)
-    except CraftError as error:
+    except (CraftError, OSError) as error:
         print(f"make_cifar_c: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

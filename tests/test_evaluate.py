@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from configs import erm
-from craft_jax import evaluate, metrics, models
+from craft_jax import data, evaluate, metrics, models, targets, teachers
 from craft_jax import mesh as meshes
-from craft_jax.data.shifted import Shifted
+from craft_jax.data import shifted
+from craft_jax.data.dataset import Source
 from craft_jax.errors import ConfigError
 from craft_jax.models.resnet import ResNet
 
@@ -29,9 +30,7 @@ def case():
     random = np.random.default_rng(5)
     images = random.integers(0, 256, (26, 16, 16, 3)).astype(np.uint8)
     labels = random.integers(0, 3, 26).astype(np.int32)
-    dataset = SimpleNamespace(
-        test_images=images, test_labels=labels, evaluation_split="test", fingerprint="f", num_classes=3
-    )
+    dataset = data.make("npz", Source(images, labels, images, labels, 3), 0)
     models.REGISTRY.setdefault("tiny", functools.partial(ResNet, 8, stem=4, widths=(4, 4, 8)))
     model = models.build("tiny", 3, dtype="float32", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     networks = [
@@ -53,9 +52,10 @@ def run(files=None, reference=None, with_teacher=True, **settings):
     dataset, *networks = case()
     mesh = meshes.make()
     pairs = [(evaluate.predictor(n.model, mesh), n.variables) for n in networks]
-    targets = evaluate.Targets(files, reference)
     config = make_config(**settings)
-    return evaluate.evaluate(pairs[0], dataset, config, mesh, targets, pairs[1] if with_teacher else None)
+    facts = targets.prepare(config, dataset).facts
+    wanted = targets.Targets(files, facts, reference)
+    return evaluate.evaluate(pairs[0], dataset, config, mesh, wanted, pairs[1] if with_teacher else None)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_teacher_is_measured_on_the_same_images(whole):
     mesh = meshes.make()
     swapped = evaluate.evaluate(
         (evaluate.predictor(teacher.model, mesh), teacher.variables),
-        *(dataset, make_config(), mesh, evaluate.Targets(None, None)),
+        *(dataset, make_config(), mesh, targets.prepare(make_config(), dataset)),
     )
     measured = dict(whole["teacher_evaluation"])
     agreement = measured.pop("agreement")
@@ -134,58 +134,87 @@ def test_the_teacher_is_left_out_where_asked(whole):
     assert found == run(with_teacher=False) == {**whole, "teacher_evaluation": None}
 
 
-def files_of(names, labels, shift=0):
-    """A source that gives the test images, moved by `shift` grey levels a severity."""
+def shifted_from(monkeypatch, names, labels, shift=0):
+    """Let `eval.source` give the test images, moved by `shift` grey levels a severity; returns its images."""
 
     def images(name, severity):
         step = shift * (severity or 0) + (10 if name == "contrast" else 0)
         return case()[0].test_images[: len(labels)] // 2 + np.uint8(step)
 
-    return Shifted(labels, names, images, {"dir": "somewhere"})
+    files = shifted.Shifted(labels, names, images, {"fingerprint": "x"})
+    monkeypatch.setattr(shifted, "load", lambda config, dataset: files)
+    return images
 
 
-def test_files_are_read_in_place_of_corruptions_made_here(whole):
+def measure(with_teacher=True, **settings):
+    """As `run`, but from what `prepare` finds."""
+    dataset, *networks = case()
+    mesh, config = meshes.make(), make_config(**settings)
+    pairs = [(evaluate.predictor(n.model, mesh), n.variables) for n in networks]
+    wanted = targets.prepare(config, dataset)
+    return evaluate.evaluate(pairs[0], dataset, config, mesh, wanted, pairs[1] if with_teacher else None)
+
+
+@pytest.mark.parametrize("order", ["ours", "theirs"])
+def test_files_are_read_in_place_of_corruptions_made_here(monkeypatch, whole, order):
     dataset, student, _ = case()
-    labels = np.roll(dataset.test_labels, 1)[:20]  # in an order of their own, and fewer
-    files = files_of(NAMES, labels, shift=9)
-    found = run(files, source="cifar10_c", with_teacher=False)
+    labels = (dataset.test_labels if order == "ours" else dataset.test_labels[::-1])[:20]
+    images = shifted_from(monkeypatch, NAMES, labels, shift=9)
+    found = measure(source="cifar10_c")
     mesh = meshes.make()
     pair = (evaluate.predictor(student.model, mesh), student.variables)
     for name in NAMES:
         for severity in (1, 4):
-            (logits,) = evaluate.logits_of([pair], files.images(name, severity), 26, mesh)
+            (logits,) = evaluate.logits_of([pair], images(name, severity), 26, mesh)
             assert found["corruptions"][name][severity - 1] == metrics.accuracy(logits, labels)
-    assert found["clean_accuracy"] == whole["clean_accuracy"]
-    assert found["source_record"] == {"dir": "somewhere"} and found["frost_pictures"] is None
-    assert found["shifted"] is None
+    (clean,) = evaluate.logits_of([pair], dataset.test_images[:20], 26, mesh)
+    assert found["clean_accuracy"] == metrics.accuracy(clean, dataset.test_labels[:20])
+    assert found["examples"] == found["clean_examples"] == 20
+    assert found["same_images"] is (order == "ours")
+    assert found["source_record"] == {"fingerprint": "x"} and found["frost_pictures"] is None
+    assert found["shifted"] is None and found["corruption_settings_of_side"] is None
+    assert close(measure(source="cifar10_c", batch_size=7), found)
 
 
-def test_a_natural_shift():
-    dataset, student, _ = case()
-    files = files_of((), dataset.test_labels[:20])
-    found = run(files, source="cifar10_1")
+def test_a_natural_shift(monkeypatch, whole):
+    dataset, student, teacher = case()
+    labels = dataset.test_labels[:20]
+    images = shifted_from(monkeypatch, (), labels)
+    found = measure(source="cifar10_1")
     mesh = meshes.make()
-    pair = (evaluate.predictor(student.model, mesh), student.variables)
-    (logits,) = evaluate.logits_of([pair], files.images(None, None), 26, mesh)
-    assert found["shifted"]["accuracy"] == metrics.accuracy(logits, files.labels)
-    assert found["shifted"]["nll"] == pytest.approx(metrics.nll(logits, files.labels))
+    pairs = [(evaluate.predictor(n.model, mesh), n.variables) for n in (student, teacher)]
+    logits, others = evaluate.logits_of(pairs, images(None, None), 26, mesh)
+    assert found["shifted"]["accuracy"] == metrics.accuracy(logits, labels)
+    assert found["shifted"]["nll"] == pytest.approx(metrics.nll(logits, labels))
     assert found["corruptions"] == {} and found["robust_accuracy"] is None
-    assert found["teacher_evaluation"]["shifted"]["accuracy"] is not None
-    assert found["teacher_evaluation"]["agreement"]["corrupted"] is None
+    assert (found["examples"], found["clean_examples"], found["same_images"]) == (20, 26, False)
+    assert found["clean_accuracy"] == whole["clean_accuracy"]
+    assert found["teacher_evaluation"]["shifted"]["accuracy"] == metrics.accuracy(others, labels)
+    same = sum(a.argmax() == b.argmax() for a, b in zip(logits, others, strict=True))
+    agreement = found["teacher_evaluation"]["agreement"]
+    assert agreement["shifted"] == pytest.approx(100 * same / 20) and agreement["corrupted"] is None
 
 
-def test_the_reference_is_found_before_any_work(tmp_path, whole):
-    dataset = case()[0]
-    config = make_config(reference=str(tmp_path))
-    (tmp_path / "dataset.json").write_text('{"fingerprint": "another"}')
-    with pytest.raises(ConfigError, match=r"config\.eval\.reference: .* has other data"):
-        evaluate.prepare(config, dataset)
-    (tmp_path / "dataset.json").write_text('{"fingerprint": "f"}')
-    (tmp_path / "results.json").write_text(json.dumps(whole | {"examples": 25}))
-    with pytest.raises(ConfigError, match="differs in examples"):
-        evaluate.prepare(config, dataset)
+def test_a_reference(tmp_path, whole):
     (tmp_path / "results.json").write_text(json.dumps(whole))
-    targets = evaluate.prepare(config, dataset)
-    found = run(reference=targets.reference)
+    found = measure(reference=str(tmp_path))
+    assert found["against_reference"]["reference"] == str(tmp_path)
     assert found["against_reference"]["mce"] == pytest.approx(100)
     assert found["against_reference"]["robust_difference"] == 0
+
+
+def test_a_teachers_corruptions_are_marked():
+    dataset, student, _ = case()
+    mesh, config = meshes.make(), make_config()
+    config.views.allow_overlap = True
+    pair = (evaluate.predictor(student.model, mesh), student.variables)
+    record = {"checkpoint": "runs/t", "trained_corruptions": ["contrast", "fog"]}
+    wanted = targets.prepare(config, dataset)
+    found = evaluate.evaluate(pair, dataset, config, mesh, wanted, teacher_record=record)
+    assert found["teacher_trained_corruptions"] == ["contrast", "fog"]
+    assert found["trained_corruptions"] == [] and found["overlap"] == ["contrast"]
+    teachers.check_overlap(record, config)
+    config.views.allow_overlap = False
+    with pytest.raises(ConfigError, match=r"runs/t was trained on contrast"):
+        teachers.check_overlap(record, config)
+    teachers.check_overlap(None, config)

@@ -122,14 +122,18 @@ def test_the_command_takes_a_data_set_and_other_sizes(short, tmp_path, capsys):
 def test_bad_arguments(short, tmp_path, capsys):
     out, missing = f"--out={tmp_path / 'gallery.png'}", tmp_path / "no" / "gallery.png"
     for arguments, message in (
-        ([f"--out={missing}"], f"--out={missing}: must be a file in a directory that is there"),
-        ([f"--out={tmp_path}"], f"--out={tmp_path}: must be a file"),
+        ([f"--out={missing}"], f"--out={missing}: must be a .png file in a directory that is there"),
+        ([f"--out={tmp_path}"], f"--out={tmp_path}: must be a .png file"),
         ([out, "--size=8"], "--size=8: at least 16"),
         ([out, "--size=64", "--data=digits"], "--size=64 is for --data=photographs"),
         ([out, "--data=npz"], "data.dir is empty"),
+        (["--out=gallery.jpg"], "--out=gallery.jpg: must be a .png file"),
     ):
         assert report.main(["gallery", *arguments]) == 2
         assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        report.main(["gallery", "--data-dir=nowhere"])
+    assert stopped.value.code == 2 and "allowed: with another --data" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         report.main(["gallery", "--data=imagenet"])
     assert stopped.value.code == 2 and "invalid choice: 'imagenet'" in capsys.readouterr().err

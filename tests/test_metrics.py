@@ -4,15 +4,15 @@ import itertools
 import math
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from craft_jax import config_file, corruptions, evaluate, metrics
+from craft_jax import config_file, corruptions, data, evaluate, metrics, targets
 from craft_jax import mesh as meshes
+from craft_jax.data.dataset import Source
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -251,9 +251,9 @@ def measured():
     config.log.progress = False
     images = pixels(2, 9)
     labels = np.array([0, 1, 2, 0, 1, 2, 1, 0, 2], np.int32)
-    dataset = SimpleNamespace(test_images=images, test_labels=labels, evaluation_split="test")
-    targets = evaluate.prepare(config, dataset)
-    result = evaluate.evaluate((Predict(), "variables"), dataset, config, meshes.make(), targets)
+    dataset = data.make("digits", Source(images, labels, images, labels, 3), 0)
+    wanted = targets.prepare(config, dataset)
+    result = evaluate.evaluate((Predict(), "variables"), dataset, config, meshes.make(), wanted)
     return result, labels[:7], images[:7], config, dataset
 
 
@@ -287,7 +287,8 @@ def test_the_table_by_hand(measured):
         certain = [c for c in (confidence_of_errors(z, labels) for z in parts.values()) if c is not None]
         assert result[name]["confidence_on_errors"] == pytest.approx(sum(certain) / len(certain), rel=1e-5)
     assert result["teacher_evaluation"] is None and result["against_reference"] is None
-    assert result["examples"] == 7
+    assert result["examples"] == result["clean_examples"] == 7
+    assert result["corruption_settings_of_side"] == 32 and result["frost_pictures"] is None
     assert result["evaluated_corruptions"] == ["contrast", "jpeg_compression"]
 
 

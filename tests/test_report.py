@@ -16,6 +16,7 @@ def write(path, **changes):
         "primary_metric": 82.81,
         "source": "regenerated",
         "evaluation_split": "test",
+        "data": {"fingerprint": "f"},
         "examples": 10,
         "corruptions": {"fog": [80.0] * 5, "snow": [80.0] * 5},
         "corrupted": {"nll": 0.6543, "ece": 0.0321, "confidence_on_errors": 0.7},

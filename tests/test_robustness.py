@@ -1,13 +1,11 @@
 """The figures of a benchmark, by hand and against loops over cells."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from craft_jax import corruptions, robustness
-from craft_jax.errors import CheckpointError, ConfigError
 
 
 def figures(accuracy, nll=1.0, ece=0.1, confidence=0.5):
@@ -108,28 +106,16 @@ def test_a_denominator_of_zero_is_said():
     assert found["robust_difference"] == pytest.approx(10.0)
 
 
-WANTED = {"source": "regenerated", "examples": 7, "cells": {("fog", 1), ("fog", 5)}}
+def test_no_relative_error_where_clean_images_are_others():
+    own, reference = result(95.0, fog=[90.0] * 5), result(90.0, fog=[80.0] * 5)
+    found = robustness.against(own, reference, same_images=False)
+    assert found["mce"] == pytest.approx(50.0) and found["relative_mce"] is None
 
 
-def write(path, **changes):
-    row = [50.0, None, None, None, 40.0]
-    text = {"source": "regenerated", "examples": 7, "corruptions": {"fog": row}} | changes
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(text))
-
-
-def test_the_reference_is_one_measured_alike(tmp_path):
-    write(tmp_path / "results.json", examples=9)
-    with pytest.raises(ConfigError, match=r"config\.eval\.reference.*results\.json differs in examples"):
-        robustness.find_reference(tmp_path, WANTED)
-    write(tmp_path / "eval" / "regenerated.json", mark=1)
-    assert robustness.find_reference(tmp_path, WANTED)["mark"] == 1
-    for change in ({"fog": [50.0] * 5}, {"snow": [50.0, None, None, None, 40.0]}):
-        write(tmp_path / "eval" / "regenerated.json", corruptions=change)
-        with pytest.raises(ConfigError, match=r"regenerated\.json differs in cells"):
-            robustness.find_reference(tmp_path, WANTED)
-
-
-def test_a_reference_that_is_no_run(tmp_path):
-    with pytest.raises(CheckpointError, match="no such file"):
-        robustness.find_reference(Path(tmp_path) / "nowhere", WANTED)
+def test_calibration_of_a_network_that_is_not_finite():
+    logits = np.array([[1.0, 2.0], [np.nan, 0.0], [3.0, 1.0]])
+    found = robustness.cell(logits, np.array([1, 1, 0]))
+    assert found == {"accuracy": pytest.approx(200 / 3), **dict.fromkeys(robustness.CALIBRATION)}
+    broken = {("fog", 1): found, ("fog", 2): figures(50.0)}
+    corrupted = robustness.summary(figures(90.0), broken, (0.5, 0.5))["corrupted"]
+    assert corrupted["nll"] is None and corrupted["ece"] is None

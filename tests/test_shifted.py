@@ -13,6 +13,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from craft_jax import config as configuration
@@ -290,6 +291,37 @@ def test_files_of_two_origins_are_never_mixed(made, digits, tmp_path):
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     make_cifar_c.make(digits, out, MADE, 5, overwrite=True)  # all of them: nothing is left to be mixed with
     assert len(np.load(out / "labels.npy")) == len(np.load(out / f"{MADE[0]}.npy")) == 25
+
+
+def test_a_stranger_beside_ours_is_neither_kept_nor_called_ours(made, digits, tmp_path):
+    out = shutil.copytree(made, tmp_path / "copy")
+    shutil.copy(out / f"{MADE[0]}.npy", out / "snow.npy")  # of who knows what origin
+    with pytest.raises(DataError, match=r"holds .*snow\.npy, which regenerated\.json does not give"):
+        make_cifar_c.make(digits, out, ("fog",), 33)
+    config = ConfigDict({"eval": {"source": "cifar10_c", "dir": str(out), "max_examples": 0}})
+    config.eval.corruptions = (*MADE, "snow")
+    with pytest.raises(DataError, match=r"snow\.npy is not among the files that regenerated\.json names"):
+        shifted.load(config, digits)
+    for note in ("null", "{}", "[]"):
+        (out / shifted.NOTE).write_text(note)
+        with pytest.raises(DataError, match=r"regenerated\.json is not what launch/make_cifar_c\.py writes"):
+            shifted.load(config, digits)
+
+
+@pytest.mark.parametrize("shape", ["(-100, 32, 32, 3)", "(10**30, 32, 32, 3)", "("])
+def test_a_damaged_header_is_told(made, digits, tmp_path, shape):
+    out = shutil.copytree(made, tmp_path / "copy")
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".replace(
+        "10**30", "1" + "0" * 30
+    )
+    header = header.ljust(117) + "\n"
+    (out / f"{MADE[0]}.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    )
+    config = ConfigDict({"eval": {"source": "cifar10_c", "dir": str(out), "max_examples": 0}})
+    config.eval.corruptions = MADE
+    with pytest.raises(DataError, match=rf"{MADE[0]}\.npy is not a complete \.npy file"):
+        shifted.load(config, digits)
 
 
 def test_a_file_cut_off_is_not_there(digits, tmp_path, monkeypatch):

@@ -81,9 +81,12 @@ def test_a_reference_and_its_differences():
 
 def test_a_natural_shift_has_no_corruptions():
     natural = network(91.0, None) | {"primary_metric": None, "source": "cifar10_1", "source_record": {}}
-    found = tables.summary(natural | {"shifted": {"accuracy": 83.25}} | dict.fromkeys(
-        ("teacher_evaluation", "against_reference")
-    ))  # fmt: skip
-    assert "shifted accuracy  83.25%  (cifar10_1)" in found
+    natural |= {"shifted": {"accuracy": 83.25, "nll": 0.7, "ece": 0.04}, "against_reference": None}
+    found = tables.summary(natural | {"teacher_evaluation": None})
+    assert "shifted accuracy  83.25%  (cifar10_1; NLL 0.700, ECE 0.040)" in found
+    teacher = network(92.0, None) | {"shifted": {"accuracy": 88.5}}
+    teacher["agreement"] = {"clean": 95.0, "shifted": 87.125, "corrupted": None}
+    beside = tables.summary(natural | {"teacher_evaluation": teacher})
+    assert "(cifar10_1; NLL 0.700, ECE 0.040; teacher 88.50%, agreement 87.12%)" in beside
     assert "robust accuracy       -%  (mean over nothing; cifar10_1)" in found
     assert "severity" not in found

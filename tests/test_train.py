@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from craft_jax import batches, checkpoint, data, evaluate, models, streams, teachers, train, views
-from craft_jax.errors import CheckpointError, DataError, TrainingStopped
+from craft_jax.errors import CheckpointError, ConfigError, DataError, TrainingStopped
 from craft_jax.step import init_state, jit_step, make_optimizer, make_run, train_step
 
 
@@ -203,10 +203,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_config, digits, tmp_path):
 
 def test_a_missing_reference_or_file_is_said_before_the_training(make_config, digits, tmp_path, monkeypatch):
     kill_at(monkeypatch, 0)
-    config = make_config("erm", **{"eval.reference": str(tmp_path / "nowhere")})
-    with pytest.raises(CheckpointError, match="nowhere"):
-        train.train_and_evaluate(config, tmp_path / "run", digits)
-    assert not (tmp_path / "run").exists()
+    files = {"eval.source": "cifar10_c", "eval.dir": str(tmp_path)}
+    for settings, message in (
+        (
+            {"eval.reference": str(tmp_path / "nowhere")},
+            r"config\.eval\.reference: .*nowhere has no results\.json",
+        ),
+        (files, r"contrast\.npy is missing"),
+    ):
+        with pytest.raises((ConfigError, DataError), match=message):
+            train.train_and_evaluate(make_config("erm", **settings), tmp_path / "run", digits)
+        assert not (tmp_path / "run").exists()
 
 
 def test_another_configuration_in_the_same_workdir_is_refused(make_config, digits, tmp_path):

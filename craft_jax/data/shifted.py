@@ -8,6 +8,7 @@ Any other N and image size is read too, as `launch/make_cifar_c.py` writes them.
 import functools
 import hashlib
 import json
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ def _load_files(config: Any, dataset: Dataset) -> Shifted:
     arrays, faults = _open_images(directory, names, dataset.test_images.shape[1:])
     rows = len(next(iter(arrays.values()))) if arrays else None
     labels, label_faults = _read_labels(directory, rows, dataset)
-    note, note_faults = _read_note(directory)
+    note, note_faults = _read_note(directory, names)
     faults += label_faults + note_faults
     if faults:
         raise DataError(
@@ -113,7 +114,7 @@ def _open(path: Path) -> np.ndarray:
         raise ValueError("is missing")
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError) as error:
         said = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"is not a complete .npy file of numbers: {said}") from error
 
@@ -174,15 +175,19 @@ def _read_labels(directory, rows, dataset):
     return labels.astype(np.int32), [f"labels.npy {fault}"] if fault else []
 
 
-def _read_note(directory):
+def _read_note(directory, names):
     """(how launch/make_cifar_c.py made the files, None where it did not, faults)."""
     path = directory / NOTE
     if not path.exists():
         return None, []
     try:
-        return json.loads(path.read_text()), []
+        note = json.loads(path.read_text())
+        foreign_files = [f"{name}.npy" for name in names if f"{name}.npy" not in note["files"]]
     except (OSError, ValueError) as error:
         return None, [f"{NOTE} cannot be read: {error}"]
+    except (TypeError, KeyError):
+        return None, [f"{NOTE} is not what launch/make_cifar_c.py writes"]
+    return note, [f"{file} is not among the files that {NOTE} names" for file in foreign_files]
 
 
 def _fingerprint(labels, arrays):
