@@ -40,11 +40,6 @@ def agreement(got, want):
     return (difference == 0).mean(), difference.max()
 
 
-def truncated(x):
-    """Float64 images in [0, 1] as the original stores them: clipped, times 255, cut to uint8."""
-    return (np.clip(x, 0, 1) * 255).astype(np.uint8)
-
-
 def assert_same_statistics(clean, got, want, limit=4.5):
     """Each image's mean change and mean absolute change have equal means over got and over want.
 
