@@ -72,8 +72,8 @@ def both(name, images, severity, random):
       random: a NumPy Generator that draws for both; for frost it gives the JAX version's keys, whose
         crops the reference takes.
     """
-    draw, apply = REFERENCES[name]
-    draws = [draw(random, severity, image.shape) for image in images]
+    reference = REFERENCES[name]
+    draws = [reference.draw(random, severity, image.shape) for image in images]
     levels = jnp.float32(images)
     if name in GIVEN:
         stacked = jax.tree.map(lambda *d: np.float32(d), *draws)
@@ -83,7 +83,7 @@ def both(name, images, severity, random):
         got = keyed(name, severity)(keys, levels)
         if name == "frost":
             draws = [(layer,) for layer in np.asarray(crops(images.shape[1:])(keys), float)]
-    want = [apply(image, severity, *d) for image, d in zip(images, draws, strict=True)]
+    want = [reference.apply(image, severity, *d) for image, d in zip(images, draws, strict=True)]
     return np.asarray(got).astype(int), np.stack(want).astype(int)
 
 

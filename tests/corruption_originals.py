@@ -101,16 +101,16 @@ def spatter(image, severity, layer):
 REFERENCES = {}
 if importlib.util.find_spec("cv2"):
     REFERENCES |= {
-        "defocus_blur": (plain.nothing, defocus_blur),
-        "motion_blur": (plain.motion_draws, motion_blur),
-        "snow": (layers.snow_draws, snow),
-        "elastic_transform": (plain.elastic_draws, elastic_transform),
-        "spatter": (layers.spatter_draws, spatter),
+        "defocus_blur": plain.Reference(plain.nothing, defocus_blur, "OpenCV"),
+        "motion_blur": plain.Reference(plain.motion_draws, motion_blur, "OpenCV"),
+        "snow": plain.Reference(layers.snow_draws, snow, "SciPy, OpenCV"),
+        "elastic_transform": plain.Reference(plain.elastic_draws, elastic_transform, "OpenCV, SciPy"),
+        "spatter": plain.Reference(layers.spatter_draws, spatter, "SciPy, OpenCV"),
     }
 if importlib.util.find_spec("skimage"):
     REFERENCES |= {
-        "impulse_noise": (plain.generator, impulse_noise),
-        "gaussian_blur": (plain.nothing, gaussian_blur),
-        "brightness": (plain.nothing, brightness),
-        "saturate": (plain.nothing, saturate),
+        "impulse_noise": plain.Reference(plain.generator, impulse_noise, "scikit-image"),
+        "gaussian_blur": plain.Reference(plain.nothing, gaussian_blur, "scikit-image"),
+        "brightness": plain.Reference(plain.nothing, brightness, "scikit-image"),
+        "saturate": plain.Reference(plain.nothing, saturate, "scikit-image"),
     }

@@ -2,21 +2,32 @@
 
 Each does in float64 what make_cifar_c.py (Hendrycks & Dietterich 2019) does, with NumPy, SciPy and
 Pillow alone and its own parameter tables. The tests compare the JAX versions with these, and
-launch/bench.py takes their time. `REFERENCES` has each as a pair (draw, apply):
+launch/bench.py takes their time. `REFERENCES` has each by its name:
 
->>> draws = draw(random, severity, image.shape)       # all that is random, from a NumPy Generator
->>> corrupted = apply(image, severity, *draws)        # (H, W, 3) uint8
+>>> reference = REFERENCES["snow"]
+>>> draws = reference.draw(random, severity, image.shape)  # all that is random, from a NumPy Generator
+>>> corrupted = reference.apply(image, severity, *draws)  # (H, W, 3) uint8
 
 Here are noise, blur and digital; fog, snow, frost and spatter are in corruption_references_layers.py.
 """
 
 import io
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 SIZE = 32  # pixels; the parameters are CIFAR's
+
+
+class Reference(NamedTuple):
+    """A corruption as a program: its draws, what it does with them, and the libraries that do it."""
+
+    draw: Callable
+    apply: Callable
+    library: str
 
 
 def truncated(x):
@@ -252,19 +263,19 @@ def elastic_transform(image, severity, jitter, field):
 
 
 REFERENCES = {
-    "gaussian_noise": (generator, gaussian_noise),
-    "shot_noise": (generator, shot_noise),
-    "impulse_noise": (generator, impulse_noise),
-    "speckle_noise": (generator, speckle_noise),
-    "gaussian_blur": (nothing, gaussian_blur),
-    "defocus_blur": (nothing, defocus_blur),
-    "glass_blur": (glass_draws, glass_blur),
-    "motion_blur": (motion_draws, motion_blur),
-    "zoom_blur": (nothing, zoom_blur),
-    "brightness": (nothing, brightness),
-    "saturate": (nothing, saturate),
-    "contrast": (nothing, contrast),
-    "pixelate": (nothing, pixelate),
-    "jpeg_compression": (nothing, jpeg_compression),
-    "elastic_transform": (elastic_draws, elastic_transform),
+    "gaussian_noise": Reference(generator, gaussian_noise, "NumPy"),
+    "shot_noise": Reference(generator, shot_noise, "NumPy"),
+    "impulse_noise": Reference(generator, impulse_noise, "NumPy"),
+    "speckle_noise": Reference(generator, speckle_noise, "NumPy"),
+    "gaussian_blur": Reference(nothing, gaussian_blur, "SciPy"),
+    "defocus_blur": Reference(nothing, defocus_blur, "SciPy"),
+    "glass_blur": Reference(glass_draws, glass_blur, "SciPy, Python loop"),
+    "motion_blur": Reference(motion_draws, motion_blur, "NumPy"),
+    "zoom_blur": Reference(nothing, zoom_blur, "SciPy"),
+    "brightness": Reference(nothing, brightness, "NumPy"),
+    "saturate": Reference(nothing, saturate, "NumPy"),
+    "contrast": Reference(nothing, contrast, "NumPy"),
+    "pixelate": Reference(nothing, pixelate, "Pillow"),
+    "jpeg_compression": Reference(nothing, jpeg_compression, "Pillow"),
+    "elastic_transform": Reference(elastic_draws, elastic_transform, "SciPy"),
 }

@@ -5,7 +5,7 @@ it, corruption_originals.py has them as the original does.
 """
 
 import numpy as np
-from corruption_references import enlarged, motion, soft, truncated
+from corruption_references import Reference, enlarged, motion, soft, truncated
 from scipy import ndimage
 
 from craft_jax.corruptions import frost as pictures_of_frost
@@ -184,8 +184,8 @@ def spatter(image, severity, layer, relief=relief):
 
 
 REFERENCES = {
-    "fog": (fog_draws, fog),
-    "snow": (snow_draws, snow),
-    "frost": (frost_draws, frost),
-    "spatter": (spatter_draws, spatter),
+    "fog": Reference(fog_draws, fog, "NumPy"),
+    "snow": Reference(snow_draws, snow, "SciPy"),
+    "frost": Reference(frost_draws, frost, "NumPy"),
+    "spatter": Reference(spatter_draws, spatter, "SciPy, Python loop"),
 }

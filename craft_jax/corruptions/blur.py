@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from craft_jax.corruptions import draws
 from craft_jax.corruptions.ops import (
     SLACK,
     add_change,
-    draw,
     gaussian_levels,
     resize_axis,
     truncate,
@@ -68,7 +68,7 @@ def glass_blur(key, image, severity):
     settings = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))
     sigma, times = settings[severity - 1]
     height, width, _ = image.shape
-    coins = draw(jax.random.bits, key, (height - 2, width - 2, 1), "uint32")
+    coins = draws.bits(key, (height - 2, width - 2, 1))
     moves = [((coins >> 2 * i & 1) == 1, (coins >> 2 * i & 2) == 2) for i in range(times)]
     return _glass(image, sigma, moves)
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from craft_jax.corruptions import draws
 from craft_jax.corruptions.jpeg import jpeg
-from craft_jax.corruptions.ops import draw, gaussian, resize_axis
+from craft_jax.corruptions.ops import gaussian, resize_axis
 
 
 def contrast(key, image, severity):
@@ -106,11 +107,11 @@ def elastic_transform(key, image, severity):
     )[severity - 1]
     height, width, _ = image.shape
     size, (map_key, field_key) = min(height, width), jax.random.split(key)
-    corners = draw(jax.random.uniform, map_key, (3, 2), jnp.float32, -1, 1) * (jitter * size)
+    corners = draws.uniform(map_key, (3, 2), -1, 1) * (jitter * size)
     image = _affine(image, corners)
     if not strength:
         return image
-    field = draw(jax.random.uniform, field_key, (height, width, 2), jnp.float32, -1, 1)
+    field = draws.uniform(field_key, (height, width, 2), -1, 1)
     return _displace(image, field, strength * size, sigma * size)
 
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from craft_jax.corruptions.ops import SLACK, draw, gaussian
+from craft_jax.corruptions import draws
+from craft_jax.corruptions.ops import SLACK, gaussian
 
 WATER, MUD = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)
 # Lengths of a step along a side, a diagonal and a knight's move, in units of 2^-16 pixels.
@@ -28,7 +29,7 @@ def spatter(key, image, severity):
         (0.65, 0.1, 0.7, 0.69, 0.6),
         (0.65, 0.1, 0.5, 0.68, 0.6),
     )[severity - 1]
-    layer = loc + scale * draw(jax.random.normal, key, image.shape[:2])
+    layer = loc + scale * draws.normal(key, image.shape[:2])
     return (_water if severity <= 3 else _mud)(image, layer, *settings)
 
 
