@@ -4,8 +4,6 @@ Images are (H, W, C) float32 in grey levels 0..255 unless a docstring says other
 a pixel that a corruption leaves alone is a whole number, and stays exactly that number.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,10 +30,13 @@ def to_unit(levels):
     return levels * UPPER + levels * LOWER
 
 
-def draw(sampler, key, shape, *args):
-    """sampler(key, shape, *args), drawn as one row: the same values, but XLA compiles and runs the
-    generator three times as fast as over several axes."""
-    return sampler(key, (math.prod(shape),), *args).reshape(shape)
+def computed(planes, axis=0):
+    """Arrays stacked along a new axis, each computed once.
+
+    XLA for CPUs computes a result anew for each place that reads it, unless it is a concatenation;
+    the barrier stops it from reading past that.
+    """
+    return jax.lax.optimization_barrier(jnp.stack(planes, axis))
 
 
 def gaussian_taps(sigma, cut=4.0):
