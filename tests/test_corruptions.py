@@ -183,8 +183,10 @@ def test_noise_has_the_originals_distribution(name, severity):
         runs.append(noise_statistics(images, REFERENCES[name].apply(images, severity, random)))
     for key, value in got.items():
         want = np.mean([run[key] for run in runs])
-        # 295,000 values: the standard error of each figure is under 0.05 of its unit.
-        assert abs(value - want) < 0.2, f"{key}: {value:.3f}, the original {want:.3f}"
+        # 295,000 values: the standard error of each figure is under 0.05 of its unit, but for
+        # impulse noise, of whose standard deviation (few elements change, by much) it is 0.1.
+        limit = 0.4 if name == "impulse_noise" else 0.2
+        assert abs(value - want) < limit, f"{key}: {value:.3f}, the original {want:.3f}"
 
 
 def level_distribution(name, level, severity):

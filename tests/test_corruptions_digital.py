@@ -72,7 +72,7 @@ def test_elastic_settings(severity, monkeypatch):
     calls = []
     monkeypatch.setattr(digital, "_affine", lambda image, corners: calls.append(corners) or image)
     monkeypatch.setattr(digital, "_displace", lambda image, *given: calls.append(given) or image)
-    monkeypatch.setattr(digital, "draw", lambda sampler, key, shape, *range_: np.ones(shape))
+    monkeypatch.setattr(digital.draws, "uniform", lambda key, shape, low, high: np.full(shape, high))
     digital.elastic_transform(jax.random.key(0), np.zeros((32, 32, 3)), severity)
     strength, sigma, jitter = ELASTIC[severity - 1]
     np.testing.assert_allclose(calls[0], np.full((3, 2), jitter))

@@ -72,7 +72,7 @@ def test_settings(severity, monkeypatch):
         record = functools.partial(lambda kind, image, *given: calls.append((kind, *given)), kind)
         monkeypatch.setattr(spatter, kind, record)
     for value in (0, 1):
-        monkeypatch.setattr(spatter, "draw", lambda _, key, shape, value=value: np.full(shape, value))
+        monkeypatch.setattr(spatter.draws, "normal", lambda _, shape, value=value: np.full(shape, value))
         spatter.spatter(None, np.zeros((32, 32, 3)), severity)
     loc, scale, *settings = SPATTER[severity - 1]
     for (kind, layer, *rest), want in zip(calls, (loc, loc + scale), strict=True):

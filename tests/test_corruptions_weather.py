@@ -37,7 +37,7 @@ def test_fog_settings(severity, monkeypatch):
     calls = []
     monkeypatch.setattr(weather, "plasma", lambda chance, *given: calls.append(given) or chance)
     monkeypatch.setattr(weather, "_fog", lambda image, haze, thickness: calls.append(thickness))
-    monkeypatch.setattr(weather, "draw", lambda sampler, key, shape, *_: np.zeros((64, 64)))
+    monkeypatch.setattr(weather.draws, "uniform", lambda key, shape, *_: np.zeros((64, 64)))
     weather.fog(None, np.zeros((40, 33, 3)), severity)
     thickness, decay = FOG[severity - 1]
     assert calls == [(64, decay), thickness]
@@ -75,7 +75,7 @@ def test_snow_settings(severity, monkeypatch):
     calls = []
     monkeypatch.setattr(weather, "_snow", lambda image, *given: calls.append(given))
     for value in (0, 1):
-        monkeypatch.setattr(weather, "draw", lambda _, key, shape, value=value: np.full(shape, value))
+        monkeypatch.setattr(weather.draws, "normal", lambda _, shape, value=value: np.full(shape, value))
         weather.snow(jax.random.key(value), np.zeros((32, 32, 3)), severity)
     loc, scale, *settings = SNOW[severity - 1]
     for (layer, degrees, *rest), want in zip(calls, (loc, loc + scale), strict=True):

@@ -16,6 +16,7 @@ from craft_jax.corruptions.ops import (
     SLACK,
     add_change,
     gaussian_levels,
+    once,
     resize_axis,
     truncate,
     zoom_matrix,
@@ -83,15 +84,20 @@ def _glass(image, sigma, moves):
         columns from 2 on: whether a pixel's new value is from the row above, the column before.
 
     The original walks from the last pixel to the first and its "swap" is a copy, so every pixel
-    that it reads is still untouched: a walk is one parallel selection.
+    that it reads is still untouched: a walk is one parallel selection. Pixels are one row here, so
+    that a neighbour is as many places before, and the border needs no care: nothing moves there.
     """
-    image = truncate(gaussian_levels(image, sigma))
-    for up, left in moves:
-        above = jnp.where(left, image[1:-1, 1:-1], image[1:-1, 2:])
-        here = jnp.where(left, image[2:, 1:-1], image[2:, 2:])
-        inner = jnp.concatenate([image[2:, :2], jnp.where(up, above, here)], 1)
-        image = jax.lax.optimization_barrier(jnp.concatenate([image[:2], inner], 0))
-    return gaussian_levels(image, sigma)
+    shape, step = image.shape, image.shape[-1]
+    line = image.shape[1] * step
+    pixels = once(truncate(gaussian_levels(image, sigma))).ravel()
+    for move in moves:
+        up, left = (jnp.broadcast_to(jnp.pad(m, ((2, 0), (2, 0), (0, 0))), shape).ravel() for m in move)
+        before = jnp.concatenate([pixels[: line + step], pixels])
+        before = jax.lax.optimization_barrier(before)
+        here, above = before[line + step :], before[step:-line]
+        here = jnp.where(left, before[line:-step], here)
+        pixels = once(jnp.where(up, jnp.where(left, before[: -line - step], above), here))
+    return gaussian_levels(pixels.reshape(shape), sigma)
 
 
 def motion_blur(key, image, severity):

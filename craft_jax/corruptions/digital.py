@@ -13,7 +13,7 @@ import numpy as np
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.jpeg import jpeg
-from craft_jax.corruptions.ops import gaussian
+from craft_jax.corruptions.ops import gaussian, once
 
 
 def contrast(key, image, severity):
@@ -128,6 +128,7 @@ def elastic_transform(key, image, severity):
     image = _affine(image, corners)
     if not strength:
         return image
+    image = once(image)
     field = draws.uniform(field_key, (height, width, 2), -1, 1)
     return _displace(image, field, strength * size, sigma * size)
 
@@ -160,8 +161,9 @@ def _displace(image, field, strength, sigma):
     """
     height, width, _ = image.shape
     offset = strength * gaussian(field, sigma, cut=3, mode="symmetric")
-    y = np.arange(height, dtype=np.float32)[:, None] + offset[..., 1]
-    x = np.arange(width, dtype=np.float32) + offset[..., 0]
+    x, y = once(jnp.moveaxis(offset, -1, 0))
+    y += np.arange(height, dtype=np.float32)[:, None]
+    x += np.arange(width, dtype=np.float32)
     return _sample(image, y, x, _reflect)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from craft_jax.corruptions.ops import computed
+from craft_jax.corruptions.ops import once
 
 # T.81, annex K: quantisation steps at quality 50.
 LUMA_STEPS = np.array(
@@ -48,15 +48,15 @@ DCT = np.concatenate([_LEFT, _SIGNS * np.array(_LEFT)[:, ::-1]], 1).astype(np.in
 def jpeg(image, quality):
     """(H, W, 3) whole levels 0..255, float32, through JPEG at `quality` 1..100: the same."""
     height, width, _ = image.shape
-    y, cb, cr = computed(_to_ycbcr(image.astype(jnp.int32)))
+    y, cb, cr = once(jnp.stack(_to_ycbcr(image.astype(jnp.int32))))
     half = slice((height + 1) // 2), slice((width + 1) // 2)
-    chroma = computed([_downsample(_pad(plane, 2, 16)) for plane in (cb, cr)])
+    chroma = once(jnp.stack([_downsample(_pad(plane, 2, 16)) for plane in (cb, cr)]))
     planes = [_pad(plane, 8, 8) for plane in (y, *chroma)]
     steps = [_scaled(table, quality) for table in (LUMA_STEPS, CHROMA_STEPS, CHROMA_STEPS)]
     y, cb, cr = _code(planes, steps)
     area = slice(height), slice(width)
-    planes = computed([y[area], _upsample(cb[half])[area], _upsample(cr[half])[area]])
-    return jnp.moveaxis(computed(_to_rgb(*planes)), 0, -1).astype(jnp.float32)
+    planes = once(jnp.stack([y[area], _upsample(cb[half])[area], _upsample(cr[half])[area]]))
+    return jnp.moveaxis(once(jnp.stack(_to_rgb(*planes))), 0, -1).astype(jnp.float32)
 
 
 def _scaled(steps, quality):

@@ -7,7 +7,6 @@ Dietterich 2019, make_cifar_c.py.
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt

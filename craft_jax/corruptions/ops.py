@@ -30,13 +30,15 @@ def to_unit(levels):
     return levels * UPPER + levels * LOWER
 
 
-def computed(planes, axis=0):
-    """Arrays stacked along a new axis, each computed once.
+def once(array):
+    """The same array, computed once.
 
-    XLA for CPUs computes a result anew for each place that reads it, unless it is a concatenation;
-    the barrier stops it from reading past that.
+    XLA for CPUs computes what several others read anew for each of them, a whole filter for each of
+    its neighbours' taps. Only a concatenation it never repeats, so that the array is made of two
+    parts here; the barriers stop it from looking through that.
     """
-    return jax.lax.optimization_barrier(jnp.stack(planes, axis))
+    parts = jax.lax.optimization_barrier((array[:1], array[1:]))
+    return jax.lax.optimization_barrier(jnp.concatenate(parts))
 
 
 def gaussian_taps(sigma, cut=4.0):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from craft_jax.corruptions import draws
-from craft_jax.corruptions.ops import SLACK, gaussian
+from craft_jax.corruptions.ops import SLACK, gaussian, once
 
 WATER, MUD = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)
 # Lengths of a step along a side, a diagonal and a knight's move, in units of 2^-16 pixels.
@@ -41,11 +41,12 @@ def _water(image, layer, sigma, threshold, intensity):
     layer = gaussian(layer, sigma)
     # Above 1 the cast to 8 bits wraps around.
     layer = jnp.floor(255 * jnp.where(layer < threshold, 0, layer) + SLACK).astype(jnp.int32) & 255
-    distance = _distance(_canny(layer, 50, 150))
-    distance = _window_sum(jnp.minimum(distance, FAR << 16)) // (9 << 16)
-    relief = jnp.clip(_filter3(_equalise(distance), EMBOSS), 0, 255)
+    layer = once(layer)
+    distance = once(jnp.minimum(_distance(_canny(layer, 50, 150)), FAR << 16))
+    distance = once(_window_sum(distance) // (9 << 16))
+    relief = once(jnp.clip(_filter3(once(_equalise(distance)), EMBOSS), 0, 255))
     relief = (2 * _window_sum(relief) + 9) // 18
-    mask = layer * relief
+    mask = once(layer * relief)
     share = intensity * mask / jnp.maximum(mask.max(), 1)
     return image + share[..., None] * jnp.array(WATER)
 
@@ -114,21 +115,24 @@ def _neighbours(plane, fill=0):
 def _distance(edges):
     """Chamfer distance to the nearest edge, 5x5, in units of 2^-16 pixels; right up to FAR.
 
-    The original sweeps the plane twice. Steps of at least one pixel, repeated FAR times, find the
-    same shortest paths.
+    The original sweeps the plane twice. A shortest path has steps of two neighbouring directions, a
+    of one and b of the other, in any order: passes with steps of 1, 2, 4, 8 and 16 at once, two of
+    each but the last, add up to any a and b up to FAR.
     """
     far, (height, width) = (FAR + 1) << 16, edges.shape
-    lengths = {1: SIDE, 2: DIAGONAL, 5: KNIGHT}  # by squared Euclidean length
+    lengths = {0: 0, 1: SIDE, 2: DIAGONAL, 5: KNIGHT}  # by squared Euclidean length
     offsets = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if i * i + j * j in lengths]
-
-    def relax(_, distance):
-        padded = jnp.pad(distance, 2, constant_values=far)
+    distance = jnp.where(edges, 0, far)
+    for times in (1, 1, 2, 2, 4, 4, 8, 8, 16):
+        padded = once(jnp.pad(distance, 2 * times, constant_values=far))
+        distance = far
         for i, j in offsets:
-            moved = padded[2 + i : 2 + i + height, 2 + j : 2 + j + width]
-            distance = jnp.minimum(distance, moved + lengths[i * i + j * j])
-        return distance
-
-    return jax.lax.fori_loop(0, FAR, relax, jnp.where(edges, 0, far))
+            length = times * lengths[i * i + j * j]
+            if length < far:
+                top, left = times * (2 + i), times * (2 + j)
+                moved = padded[top : top + height, left : left + width]
+                distance = jnp.minimum(distance, moved + length)
+    return distance
 
 
 def _equalise(plane):
