@@ -1,10 +1,14 @@
-"""Results in, tables out: `python -m craft_jax.report DIR [DIR ...]` prints one row a run."""
+"""Results in, tables out: `python -m craft_jax.report DIR [DIR ...]` prints one row a run.
+
+`python -m craft_jax.report gallery` draws every corruption instead (`gallery`; a run's directory of
+that name is ./gallery).
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from craft_jax import checkpoint
+from craft_jax import checkpoint, gallery
 from craft_jax.errors import CraftError
 
 _HEADER = (
@@ -71,7 +75,10 @@ def footer(workdirs):
 
 
 def main(argv=None):
-    """Print the table; returns the exit status."""
+    """Print the table, or draw the gallery; returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["gallery"]:
+        return gallery.main(argv[1:])
     parser = argparse.ArgumentParser(prog="python -m craft_jax.report", description=__doc__)
     parser.add_argument("workdirs", nargs="+", metavar="DIR", help="working directories of finished runs")
     options = parser.parse_args(argv)

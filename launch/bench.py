@@ -113,7 +113,11 @@ def machine():
     models = [line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = jax.devices()[0].device_kind
-    facts = models[0] if models else platform.machine(), f"{cores} cores", f"JAX {jax.__version__} on {device}"
+    facts = (
+        models[0] if models else platform.machine(),
+        f"{cores} cores",
+        f"JAX {jax.__version__} on {device}",
+    )
     return ", ".join([*facts, datetime.date.today().isoformat()])
 
 

@@ -82,7 +82,7 @@ def elastic_transform(image, severity, jitter, field):
     matrix = cv2.getAffineTransform(before, np.float32(before + jitter))
     x = np.float32(image) / 255
     x = cv2.warpAffine(x, matrix, (32, 32), borderMode=cv2.BORDER_REFLECT_101)
-    return truncated(plain.displaced(x, field, severity) if severity > 1 else x)
+    return truncated(plain.displaced(x, field, *plain.ELASTIC[severity - 1][:2]) if severity > 1 else x)
 
 
 def relief(plane):

@@ -1,8 +1,8 @@
 """The nineteen corruptions as plain programs: one uint8 image in, one uint8 image out, on a CPU.
 
 Each does in float64 what make_cifar_c.py (Hendrycks & Dietterich 2019) does, with NumPy, SciPy and
-Pillow alone and its own parameter tables. The tests compare the JAX versions with these, and
-launch/bench.py takes their time. `REFERENCES` has each by its name:
+Pillow alone and CIFAR's parameters, written down once more. The tests compare the JAX versions with
+these, and launch/bench.py takes their time. `REFERENCES` has each by its name:
 
 >>> reference = REFERENCES["snow"]
 >>> draws = reference.draw(random, severity, image.shape)  # all that is random, from a NumPy Generator
@@ -18,8 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 from scipy import ndimage
-
-SIZE = 32  # pixels; the parameters are CIFAR's
 
 
 class Reference(NamedTuple):
@@ -93,17 +91,21 @@ def gaussian_blur(image, severity):
 
 
 def disk(radius, alias):
-    """The 17x17 float32 kernel: a disk, normalised, through a 3x3 Gaussian."""
-    offset = np.arange(-8, 9)
+    """The float32 kernel, 17x17 or larger: a disk, normalised, through a 3x3 or 5x5 Gaussian."""
+    offset, cut = (np.arange(-8, 9), 1) if radius <= 8 else (np.arange(-radius, radius + 1), 2)
     kernel = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(np.float32)
-    taps = np.exp(-0.5 * np.array([1, 0, 1]) / alias**2)
+    taps = np.exp(-0.5 * np.arange(-cut, cut + 1) ** 2 / alias**2)
     taps = (taps / taps.sum()).astype(np.float32)
-    kernel /= kernel.sum()
-    return ndimage.correlate1d(ndimage.correlate1d(kernel, taps, axis=1), taps, axis=0)
+    kernel = ndimage.correlate1d(kernel / kernel.sum(), taps, axis=1, mode="mirror")
+    return ndimage.correlate1d(kernel, taps, axis=0, mode="mirror")
 
 
 def defocus_blur(image, severity):
-    kernel = disk(*DEFOCUS[severity - 1]).astype(float)[..., None]
+    return defocus(image, *DEFOCUS[severity - 1])
+
+
+def defocus(image, radius, alias):
+    kernel = disk(radius, alias).astype(float)[..., None]
     return truncated(ndimage.correlate(image / 255.0, kernel, mode="mirror"))
 
 
@@ -113,8 +115,12 @@ def glass_draws(random, severity, shape):
 
 
 def glass_blur(image, severity, draws):
-    """The original's walk over the pixels, one by one; `draws` (times, H, W, 2) are dx and dy."""
     sigma, delta, _ = GLASS[severity - 1]
+    return glass(image, sigma, delta, draws)
+
+
+def glass(image, sigma, delta, draws):
+    """The original's walk over the pixels, one by one; `draws` (times, H, W, 2) are dx and dy."""
     x = np.uint8(soft(image / 255.0, sigma) * 255)
     for draw in draws:
         for h in range(len(x) - delta, delta, -1):
@@ -161,8 +167,12 @@ def enlarged(x, factor):
 
 
 def zoom_blur(image, severity):
+    return zoom(image, ZOOM[severity - 1])
+
+
+def zoom(image, end, step=0.01):
     """In float32, as the original."""
-    x, factors = (image / 255.0).astype(np.float32), np.arange(1, ZOOM[severity - 1], 0.01)
+    x, factors = (image / 255.0).astype(np.float32), np.arange(1, end, step)
     total = np.zeros_like(x)
     for factor in factors:
         total += enlarged(x, factor)
@@ -216,14 +226,22 @@ def contrast(image, severity):
 
 
 def pixelate(image, severity):
-    (height, width, _), share = image.shape, PIXELATE[severity - 1]
+    return pixelated(image, PIXELATE[severity - 1])
+
+
+def pixelated(image, share):
+    height, width, _ = image.shape
     small = Image.fromarray(image).resize((int(width * share), int(height * share)), Image.BOX)
     return np.asarray(small.resize((width, height), Image.BOX))
 
 
 def jpeg_compression(image, severity):
+    return jpeg(image, QUALITY[severity - 1])
+
+
+def jpeg(image, quality):
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY[severity - 1])
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer))
 
 
@@ -240,26 +258,27 @@ def resample(x, rows, columns, mode):
 
 def affine(x, jitter):
     """The affine map that moves three points by `jitter` (3, 2), in pixels (x, y)."""
-    center, side = np.array([SIZE // 2, SIZE // 2]), SIZE // 3
+    size = len(x)
+    center, side = np.array([size // 2, size // 2]), size // 3
     before = np.stack([center + side, [center[0] + side, center[1] - side], center - side])
     ones = np.ones((3, 1))
     back = np.linalg.solve(np.hstack([before + jitter, ones]), before)  # (x, y, 1) @ back = (x, y)
-    columns, rows = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
+    columns, rows = np.meshgrid(np.arange(size), np.arange(size))
     place = np.stack([columns, rows, np.ones_like(rows)], -1) @ back
     return resample(x, place[..., 1], place[..., 0], "mirror")
 
 
-def displaced(x, field, severity):
+def displaced(x, field, strength, sigma):
     """`field` (2, H, W) is the displacement along x and y before it is smoothed and scaled."""
-    strength, sigma, _ = ELASTIC[severity - 1]
-    columns, rows = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
+    columns, rows = np.meshgrid(np.arange(len(x)), np.arange(len(x)))
     right, down = (strength * soft(f, sigma, "reflect", 3) for f in field)
     return resample(x, rows + down, columns + right, "reflect")
 
 
 def elastic_transform(image, severity, jitter, field):
+    strength, sigma, _ = ELASTIC[severity - 1]
     x = affine(image / 255.0, jitter)
-    return truncated(displaced(x, field, severity) if ELASTIC[severity - 1][0] else x)
+    return truncated(displaced(x, field, strength, sigma) if strength else x)
 
 
 REFERENCES = {

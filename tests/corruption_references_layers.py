@@ -41,11 +41,13 @@ def plasma(chance, decay):
 
 
 def fog(image, severity, chance):
-    (height, width, _), (thickness, decay) = image.shape, FOG[severity - 1]
-    x = image / 255.0
-    most = x.max()
+    return foggy(image, *FOG[severity - 1], chance)
+
+
+def foggy(image, thickness, decay, chance):
+    (height, width, _), x = image.shape, image / 255.0
     foggy = x + thickness * plasma(chance, decay)[:height, :width, None]
-    return truncated(foggy * most / (most + thickness))
+    return truncated(foggy * x.max() / (x.max() + thickness))
 
 
 # ---------------------------------------------------------------- snow
@@ -65,7 +67,10 @@ def snow_draws(random, severity, shape):
 
 
 def snow(image, severity, layer, degrees, motion=motion):
-    _, _, zoom, threshold, radius, sigma, blend = SNOW[severity - 1]
+    return snowed(image, layer, degrees, *SNOW[severity - 1][2:], motion)
+
+
+def snowed(image, layer, degrees, zoom, threshold, radius, sigma, blend, motion=motion):
     layer = enlarged(layer[..., None], zoom)
     layer[layer < threshold] = 0
     flakes = motion(truncated(layer), radius, sigma, degrees) / 255.0
@@ -82,7 +87,7 @@ FROST = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
 
 def frost_draws(random, severity, shape):
     """A crop of one of five pictures; they stay in memory, where the original reads them each time."""
-    pictures, sizes = pictures_of_frost._pictures(160 // shape[0])
+    pictures, sizes = pictures_of_frost._pictures(pictures_of_frost._reduction(shape))
     index = random.integers(len(sizes))
     top, left = random.integers(0, sizes[index] - shape[:2])
     return (pictures[index, top : top + shape[0], left : left + shape[1]],)
@@ -169,8 +174,8 @@ def spatter_draws(random, severity, shape):
     return (np.float32(random.normal(loc, scale, shape[:2])).astype(float),)
 
 
-def spatter(image, severity, layer, relief=relief):
-    _, _, sigma, threshold, intensity = SPATTER[severity - 1]
+def spatter(image, severity, layer, relief=relief, settings=SPATTER):
+    _, _, sigma, threshold, intensity = settings[severity - 1]
     x, drops = image / 255.0, soft(layer, sigma)
     drops[drops < threshold] = 0
     if severity <= 3:

@@ -8,6 +8,7 @@ from corruption_references import (
     ELASTIC,
     elastic_draws,
     elastic_transform,
+    jpeg,
     jpeg_compression,
 )
 from test_corruptions_helpers import (
@@ -34,11 +35,15 @@ def test_jpeg_is_pillows_to_the_bit(severity):
         np.testing.assert_array_equal(corrupted(images, "jpeg_compression", severity), want)
 
 
-@pytest.mark.parametrize(("height", "width"), [(40, 25), (33, 46), (224, 224)])
-def test_jpeg_at_other_sizes(height, width):
-    images = photographs(3, size=max(height, width))[:, :height, :width]
-    want = np.stack([jpeg_compression(image, 3) for image in images])
-    np.testing.assert_array_equal(corrupted(images, "jpeg_compression", 3), want)
+@pytest.mark.parametrize(
+    ("height", "width", "severity", "quality"),
+    [(40, 25, 3, 58), (33, 46, 3, 58), (64, 64, 5, 25), (224, 224, 3, 15), (224, 224, 5, 7)],
+)
+def test_jpeg_at_other_sizes(height, width, severity, quality):
+    photos = photographs(3, size=max(height, width))[:, :height, :width]
+    images = np.concatenate([photos, harsh((1, height, width, 3))])
+    want = np.stack([jpeg(image, quality) for image in images])
+    np.testing.assert_array_equal(corrupted(images, "jpeg_compression", severity), want)
 
 
 # ---------------------------------------------------------------- elastic

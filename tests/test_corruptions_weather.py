@@ -172,8 +172,8 @@ def test_frost_is_a_weighted_sum(severity, source):
     assert largest <= 1 and same > 0.95, same
 
 
-@pytest.mark.parametrize("size", [16, 53, 224])
+@pytest.mark.parametrize("size", [16, 53, 64, 224, 400])
 def test_frost_at_other_sizes(size, source):
     assert some_crops(2, size).shape == (2, size, size, 3)
-    _, sizes = frost._pictures(frost._stride((size, size)))
+    _, sizes = frost._pictures(frost._reduction((size, size)))
     assert (sizes > size).all()

@@ -1,9 +1,12 @@
 """Common corruptions as pure JAX functions of (key, images, severity).
 
 The definition is Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common
-Corruptions and Perturbations" (ICLR 2019), program ImageNet-C/create_c/make_cifar_c.py, with its
-CIFAR parameter tables at every image size. Images made here are "regenerated" corruptions: the
-algorithm is the original's, the random draws are not.
+Corruptions and Perturbations" (ICLR 2019), programs ImageNet-C/create_c/make_*_c.py. The settings
+follow the shorter side of the images: below 64 pixels CIFAR-C's, below 224 Tiny-ImageNet-C's, from
+224 on ImageNet-C's, each for the size that it was made for (32, 64, 224) and used as it is at the
+others (`tables`). Images made here are "regenerated" corruptions: the algorithm is the original's,
+the random draws are not, and the result is not stored as a JPEG of quality 85, which the published
+Tiny-ImageNet-C and ImageNet-C are. Without a package of photographs frost is procedural (`frost`).
 
 >>> corrupt(jax.random.key(0), images, "gaussian_noise", severity=3)   # (B, H, W, 3) -> the same
 """
@@ -54,7 +57,8 @@ def corrupt(key, images, name, severity):
     Args:
       key: one key (image i then uses fold_in(key, i)) or an array of B keys, one an image; typed
         (`jax.random.key`) or raw uint32.
-      images: (B, H, W, 3) float32 in [0, 1]; H and W at least 16.
+      images: (B, H, W, 3) float32 in [0, 1]; H and W at least 16. The shorter of them decides
+        which original's settings are used: see above.
       name: one of `NAMES`, static.
       severity: Python int 1..5, static.
 

@@ -2,7 +2,7 @@
 
 Each corruption takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
 float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
-Dietterich 2019, make_cifar_c.py.
+Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
 """
 
 import functools
@@ -21,27 +21,27 @@ from craft_jax.corruptions.ops import (
     truncate,
     zoom_matrix,
 )
+from craft_jax.corruptions.tables import settings
 
 
 def gaussian_blur(key, image, severity):
     """A Gaussian of s pixels, cut at 4 s, the border repeated."""
     del key
-    sigma = (0.4, 0.6, 0.7, 0.8, 1.0)[severity - 1]
+    sigma = settings("gaussian_blur", image.shape, severity)
     return gaussian_levels(image, sigma)
 
 
 def defocus_blur(key, image, severity):
-    """A disk smoothed by a 3x3 Gaussian, the border mirrored; 1 to 3 are that Gaussian alone.
+    """A disk smoothed by a 3x3 Gaussian, the border mirrored; CIFAR's 1 to 3 are that Gaussian alone.
 
-    At severity 4 the Gaussian is nearly nothing, and the mean of five whole levels is whole one
+    At CIFAR's severity 4 the Gaussian is nearly nothing, and the mean of five whole levels is whole one
     time in five: then the sign of what the Gaussian changes decides what truncation does. So that
     change is summed by itself, as differences from the pixel, which float32 holds well.
     """
     del key
-    settings = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
-    disk, kernel = _disk(*settings[severity - 1])
-    height, width, _ = image.shape
-    padded = jnp.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    disk, kernel = _disk(*settings("defocus_blur", image.shape, severity))
+    (height, width, _), reach = image.shape, len(disk) // 2
+    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
     padded = jax.lax.optimization_barrier(padded)
     total, change = jnp.zeros_like(image), np.float32(kernel.sum() - 1) * image
     for i, j in np.argwhere(kernel > 1e-9):
@@ -52,23 +52,39 @@ def defocus_blur(key, image, severity):
 
 
 def _disk(radius, alias):
-    """A disk of `radius` < 2 pixels, (5, 5) of 0 and 1, and the kernel that the original makes of
-    it in float32: normalised and blurred by a 3x3 Gaussian of `alias` pixels."""
-    offset = np.arange(-2, 3)
+    """A disk of 0 and 1, (2n + 1, 2n + 1), and the kernel that the original makes of it in float32:
+    normalised and blurred by a Gaussian of `alias` pixels and 3x3 taps, 5x5 above a radius of 8.
+
+    The original's grid reaches 8 pixels, or the radius above 8, and the Gaussian mirrors its border.
+    Here it is cut where nothing is left of the disk.
+    """
+    edge, cut = max(8, radius), 1 if radius <= 8 else 2
+    offset = np.arange(-edge, edge + 1)
     disk = np.float32(offset[:, None] ** 2 + offset**2 <= radius**2)
-    taps = np.exp(-0.5 * (np.arange(-1, 2) / alias) ** 2)
-    side, middle, _ = np.float32(taps / taps.sum())
+    taps = np.exp(-0.5 * (np.arange(-cut, cut + 1) / alias) ** 2)
+    taps, size = np.float32(taps / taps.sum())[cut:], len(disk)
     kernel = disk / disk.sum()
     for axis in (1, 0):
-        kernel = middle * kernel + side * (np.roll(kernel, 1, axis) + np.roll(kernel, -1, axis))
-    return disk, kernel.astype(np.float64)
+        padding = [(cut, cut) if a == axis else (0, 0) for a in (0, 1)]
+        padded = np.moveaxis(np.pad(kernel, padding, mode="reflect"), axis, 0)
+        near = [padded[cut - i :][:size] + padded[cut + i :][:size] for i in range(1, cut + 1)]
+        blurred = taps[0] * padded[cut:-cut] + sum(w * pair for w, pair in zip(taps[1:], near, strict=True))
+        kernel = np.moveaxis(blurred, 0, axis)
+    reach = min(edge, max(2, int(radius) + cut))
+    kept = slice(edge - reach, edge + reach + 1)
+    return disk[kept, kept], kernel[kept, kept].astype(np.float64)
 
 
 def glass_blur(key, image, severity):
-    """Blur, to 8 bits, each pixel replaced by one of its four neighbours up and left, blur."""
-    settings = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))
-    sigma, times = settings[severity - 1]
+    """Blur, to 8 bits, each pixel replaced by one that is -reach..reach - 1 rows and columns away, blur.
+
+    At CIFAR's size the reach is 1: it is one of the four up and left, itself included.
+    """
+    sigma, reach, times = settings("glass_blur", image.shape, severity)
     height, width, _ = image.shape
+    if reach > 1:
+        offsets = draws.bits(key, (times, height, width, 2)) * (2 * reach) // draws.LEVELS - reach
+        return _far_glass(image, sigma, reach, offsets)
     coins = draws.bits(key, (height - 2, width - 2, 1))
     moves = [((coins >> 2 * i & 1) == 1, (coins >> 2 * i & 2) == 2) for i in range(times)]
     return _glass(image, sigma, moves)
@@ -100,9 +116,39 @@ def _glass(image, sigma, moves):
     return gaussian_levels(pixels.reshape(shape), sigma)
 
 
+def _far_glass(image, sigma, reach, offsets):
+    """Glass blur with given draws, for any reach.
+
+    Args:
+      image: (H, W, 3) whole levels.
+      sigma, reach: static.
+      offsets: for each walk the (columns, rows) from a pixel to the one whose value it takes,
+        integers -reach..reach - 1, (times, H, W, 2); those within `reach` of the border are unused.
+
+    The original walks from the last pixel to the first and its "swap" is a copy, so a pixel takes
+    its source's value before the walk where the walk has yet to reach the source, and after it
+    otherwise: which is the value of the source's own source, and so on. A path of copies only goes
+    back in the walk and so ends; following all paths at once, two copies as one in the next round,
+    takes log2(pixels) rounds. This is the sequential walk exactly.
+    """
+    height, width, _ = image.shape
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    walked = (reach < rows) & (rows <= height - reach) & (reach < columns) & (columns <= width - reach)
+    own, walked, count = np.arange(height * width), jnp.asarray(walked.ravel()), height * width
+    image = truncate(gaussian_levels(image, sigma)).reshape(count, 3)
+    for offset in offsets.reshape(-1, count, 2):
+        source = jnp.where(walked, own + offset[:, 1] * width + offset[:, 0], own)
+        after = (source > own) & walked[source]
+        # Node p is pixel p after the walk, node count + p before it.
+        path = jnp.concatenate([source + jnp.where(after, 0, count), count + own])
+        path = jax.lax.fori_loop(0, count.bit_length(), lambda _, path: path[path], path)
+        image = image[path[:count] - count]
+    return gaussian_levels(image.reshape(height, width, 3), sigma)
+
+
 def motion_blur(key, image, severity):
     """ImageMagick's motion blur of radius r and sigma s at an angle within 45 degrees."""
-    radius, sigma = ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))[severity - 1]
+    radius, sigma = settings("motion_blur", image.shape, severity)
     return motion(image, radius, sigma, jax.random.uniform(key, (), minval=-45, maxval=45))
 
 
@@ -138,21 +184,21 @@ def motion(image, radius, sigma, degrees):
 
 
 def zoom_blur(key, image, severity):
-    """The mean of the image and of n enlargements of its centre by 1, 1.01, 1.02, ...
+    """The mean of the image and of n enlargements of its centre by 1, 1 + step, 1 + 2 step, ...
 
     All of them together are one sum over the pixels nearby, with weights that depend on the place:
     twenty times as fast as n products of matrices, while the pixels nearby are few.
     """
     del key
-    end = (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1]
+    end, step = settings("zoom_blur", image.shape, severity)
     height, width, _ = image.shape
-    rows, columns = _zooms(height, end), _zooms(width, end)
+    rows, columns = _zooms(height, end, step), _zooms(width, end, step)
     if max(height, width) > 64:
         total = image
         for row, column in zip(rows, columns, strict=True):
             total += resize_axis(resize_axis(image, row, 0), column, 1)
         return total / (len(rows) + 1)
-    nearby = _neighbours(height, width, end)
+    nearby = _neighbours(height, width, end, step)
     reach = max(abs(offset) for place in nearby for offset in place)
     padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)))
     padded, total = jax.lax.optimization_barrier(padded), image
@@ -163,15 +209,15 @@ def zoom_blur(key, image, severity):
 
 
 @functools.cache
-def _zooms(size, end):
-    """(n, size, size) float64: linear enlargements of an axis, their factors arange(1, end, .01)."""
-    return np.stack([zoom_matrix(size, factor) for factor in np.arange(1, end, 0.01)])
+def _zooms(size, end, step):
+    """(n, size, size) float64: linear enlargements of an axis, their factors arange(1, end, step)."""
+    return np.stack([zoom_matrix(size, factor) for factor in np.arange(1, end, step)])
 
 
 @functools.cache
-def _neighbours(height, width, end):
+def _neighbours(height, width, end, step):
     """{(i, j): (H, W) float32 weights of the pixel i rows down and j columns right} of all zooms."""
-    rows, columns = _bands(_zooms(height, end)), _bands(_zooms(width, end))
+    rows, columns = _bands(_zooms(height, end, step)), _bands(_zooms(width, end, step))
     pairs = {(i, j): row.T @ columns[j] for i, row in rows.items() for j in columns}
     return {place: np.float32(weight) for place, weight in pairs.items() if weight.any()}
 

@@ -2,7 +2,7 @@
 
 Each corruption takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
 float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
-Dietterich 2019, make_cifar_c.py.
+Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
 """
 
 import functools
@@ -14,12 +14,13 @@ import numpy as np
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.jpeg import jpeg
 from craft_jax.corruptions.ops import gaussian, once
+from craft_jax.corruptions.tables import settings
 
 
 def contrast(key, image, severity):
     """(x - mean) c + mean, the mean of each channel over the image."""
     del key
-    factor = (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1]
+    factor = settings("contrast", image.shape, severity)
     mean = image.mean((0, 1), keepdims=True)
     return (image - mean) * factor + mean
 
@@ -32,7 +33,7 @@ def saturate(key, image, severity):
     (half the time at severity 3), where float64 and float32 truncate differently: a table has it.
     """
     del key
-    factor, shift = ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))[severity - 1]
+    factor, shift = settings("saturate", image.shape, severity)
     value, least = image.max(-1, keepdims=True), image.min(-1, keepdims=True)
     spread = value - least
     w = jnp.where(spread > 0, (value - image) / jnp.maximum(spread, 1), jnp.array([0.0, 1, 1]))
@@ -58,7 +59,7 @@ def pixelate(key, image, severity):
     that each axis may go both ways at once.
     """
     del key
-    share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
+    share = settings("pixelate", image.shape, severity)
     height, width, channels = image.shape
     plane = image.reshape(height, width * channels)
     plane = _down_and_up(plane, int(width * share), 1, channels)
@@ -105,23 +106,17 @@ def _box(source, target):
 
 
 def jpeg_compression(key, image, severity):
-    """JPEG at Pillow's quality 80 to 40, chroma 4:2:0; exact."""
+    """JPEG at a quality of Pillow's, chroma 4:2:0; exact."""
     del key
-    return jpeg(image, (80, 65, 58, 50, 40)[severity - 1])
+    return jpeg(image, settings("jpeg_compression", image.shape, severity))
 
 
 def elastic_transform(key, image, severity):
-    """A random affine map, then displacements that a Gaussian smooths; at 1 the map alone.
+    """A random affine map, then displacements that a Gaussian smooths, of strength 0 at CIFAR's 1.
 
-    Lengths are shares of the image's size (of 32 pixels in the original).
+    Lengths are shares of the image's shorter side.
     """
-    strength, sigma, jitter = (
-        (0, 0, 0.08),
-        (0.05, 0.2, 0.07),
-        (0.08, 0.06, 0.06),
-        (0.1, 0.04, 0.05),
-        (0.1, 0.03, 0.03),
-    )[severity - 1]
+    strength, sigma, jitter = settings("elastic_transform", image.shape, severity)
     height, width, _ = image.shape
     size, (map_key, field_key) = min(height, width), jax.random.split(key)
     corners = draws.uniform(map_key, (3, 2), -1, 1) * (jitter * size)

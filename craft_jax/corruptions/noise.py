@@ -2,7 +2,7 @@
 
 Each function takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
 float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
-Dietterich 2019, make_cifar_c.py.
+Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
 """
 
 import functools
@@ -13,23 +13,24 @@ import numpy.typing as npt
 from scipy import special
 
 from craft_jax.corruptions import draws
+from craft_jax.corruptions.tables import settings
 
 
 def gaussian_noise(key, image, severity):
     """x + N(0, s), x in [0, 1]."""
-    scale = (0.04, 0.06, 0.08, 0.09, 0.10)[severity - 1]
+    scale = settings("gaussian_noise", image.shape, severity)
     return image + 255 * scale * draws.normal(key, image.shape)
 
 
 def speckle_noise(key, image, severity):
     """x + x N(0, s), x in [0, 1]."""
-    scale = (0.06, 0.10, 0.12, 0.16, 0.20)[severity - 1]
+    scale = settings("speckle_noise", image.shape, severity)
     return image + image * scale * draws.normal(key, image.shape)
 
 
 def impulse_noise(key, image, severity):
     """A share p of the channel elements becomes 0 or 255, half each; the others stay."""
-    amount = (0.01, 0.02, 0.03, 0.05, 0.07)[severity - 1]
+    amount = settings("impulse_noise", image.shape, severity)
     chance = draws.bits(key, image.shape)
     half = round(amount / 2 * draws.LEVELS)  # of 1%, 0.1% off; less of the others
     salted = jnp.where(chance >= draws.LEVELS - half, 255.0, image)
@@ -43,7 +44,7 @@ def shot_noise(key, image, severity):
     levels: one look-up, and chances exact to 2^-25. (`jax.random.poisson` takes 100 times as long
     and accepts threefry keys only.)
     """
-    photons = (500, 250, 100, 75, 50)[severity - 1]
+    photons = settings("shot_noise", image.shape, severity)
     word = draws.full_bits(key, image.shape)
     first = (word >> 24).astype(jnp.int32)
     entry = jnp.asarray(_shot_table(photons)).at[image.astype(jnp.int32) << 8 | first]

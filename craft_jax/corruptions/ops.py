@@ -4,6 +4,8 @@ Images are (H, W, C) float32 in grey levels 0..255 unless a docstring says other
 a pixel that a corruption leaves alone is a whole number, and stays exactly that number.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,8 @@ SLACK = 1e-4
 
 UPPER = np.float32(np.round(2**23 / 255) / 2**23)  # 16 bits of 1/255
 LOWER = np.float32(1 / 255 - float(UPPER))  # the rest
+
+WIDE = 24  # pixels: a Gaussian that reaches further is a matrix
 
 
 def truncate(levels):
@@ -61,12 +65,30 @@ def shifted(image, radius, axis, mode="edge"):
 
 
 def gaussian(image, sigma, cut=4.0, mode="edge"):
-    """Gaussian blur of (H, W, ...) over rows and columns; `mode` "edge" repeats the border."""
+    """Gaussian blur of (H, W, ...) over rows and columns; `mode` "edge" repeats the border.
+
+    A wide Gaussian is one product of matrices an axis: fifty times as fast on a CPU as the sum of
+    the 1,025 shifts that elastic_transform has at 224 pixels.
+    """
     taps = np.float32(gaussian_taps(sigma, cut))
+    radius = len(taps) // 2
     for axis in (0, 1):
-        copies = shifted(image, len(taps) // 2, axis, mode)
-        image = sum(w * copy for w, copy in zip(taps, copies, strict=True))
+        if radius > WIDE:
+            image = resize_axis(image, _gaussian_matrix(image.shape[axis], sigma, cut, mode), axis)
+        else:
+            copies = shifted(image, radius, axis, mode)
+            image = sum(w * copy for w, copy in zip(taps, copies, strict=True))
     return image
+
+
+@functools.cache
+def _gaussian_matrix(size, sigma, cut, mode):
+    """(size, size) float64: what each sample of an axis, extended by `mode`, adds to each result."""
+    taps, matrix = gaussian_taps(sigma, cut), np.zeros((size, size))
+    source = np.pad(np.arange(size), len(taps) // 2, mode=mode)
+    for i, weight in enumerate(taps):
+        np.add.at(matrix, (np.arange(size), source[i : i + size]), weight)
+    return matrix
 
 
 def gaussian_levels(image, sigma):
@@ -101,8 +123,8 @@ def add_change(levels, change):
 
 
 def resize_axis(image, matrix, axis):
-    """A matrix (P, H) applied to axis 0 or (Q, W) to axis 1 of (H, W, C), in full float32."""
-    equation = ("hwc,ph->pwc", "hwc,qw->hqc")[axis]
+    """A matrix (P, H) applied to axis 0 or (Q, W) to axis 1 of (H, W, ...), in full float32."""
+    equation = ("h...,ph->p...", "hw...,qw->hq...")[axis]
     matrix = jnp.asarray(matrix, jnp.float32)
     return jnp.einsum(equation, image, matrix, precision=jax.lax.Precision.HIGHEST)
 

@@ -2,7 +2,7 @@
 
 `spatter` takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in float32,
 to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks & Dietterich
-2019, make_cifar_c.py. Water goes through five steps of OpenCV, in the integer arithmetic that OpenCV
+2019, see `tables`. Water goes through five steps of OpenCV, in the integer arithmetic that OpenCV
 has for 8-bit planes: (H, W) int32 here.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.ops import SLACK, gaussian, once
+from craft_jax.corruptions.tables import settings
 
 WATER, MUD = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)
 # Lengths of a step along a side, a diagonal and a knight's move, in units of 2^-16 pixels.
@@ -22,15 +23,9 @@ EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 
 def spatter(key, image, severity):
     """Drops where a blurred normal layer exceeds a threshold: water at 1 to 3, mud at 4 and 5."""
-    loc, scale, *settings = (
-        (0.62, 0.1, 0.7, 0.7, 0.5),
-        (0.65, 0.1, 0.8, 0.7, 0.5),
-        (0.65, 0.3, 1, 0.69, 0.5),
-        (0.65, 0.1, 0.7, 0.69, 0.6),
-        (0.65, 0.1, 0.5, 0.68, 0.6),
-    )[severity - 1]
+    loc, scale, *rest = settings("spatter", image.shape, severity)
     layer = loc + scale * draws.normal(key, image.shape[:2])
-    return (_water if severity <= 3 else _mud)(image, layer, *settings)
+    return (_water if severity <= 3 else _mud)(image, layer, *rest)
 
 
 def _water(image, layer, sigma, threshold, intensity):

@@ -2,7 +2,7 @@
 
 Each corruption takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
 float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
-Dietterich 2019, make_cifar_c.py.
+Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
 """
 
 import jax
@@ -12,12 +12,13 @@ from craft_jax.corruptions import draws
 from craft_jax.corruptions.blur import motion
 from craft_jax.corruptions.frost import frost_crop
 from craft_jax.corruptions.ops import resize_axis, truncate, zoom_matrix
+from craft_jax.corruptions.tables import settings
 
 
 def brightness(key, image, severity):
     """A constant added to V of HSV; hue and saturation stay, so the channels keep their ratio."""
     del key
-    shift = (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1]
+    shift = settings("brightness", image.shape, severity)
     value = image.max(-1, keepdims=True)
     brighter = jnp.minimum(value + 255 * shift, 255)
     return jnp.where(value > 0, image * brighter / jnp.maximum(value, 1), brighter)
@@ -26,9 +27,9 @@ def brightness(key, image, severity):
 def fog(key, image, severity):
     """(x + c P) max/(max + c): P a plasma in [0, 1], max over the image, x in [0, 1].
 
-    The plasma has 32 x 32 points at CIFAR's size, in general the next power of two.
+    The plasma's side is the next power of two: 32 at 32 pixels, 256 at 224, of which it is cropped.
     """
-    thickness, decay = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))[severity - 1]
+    thickness, decay = settings("fog", image.shape, severity)
     height, width, _ = image.shape
     size = 1 << (max(height, width) - 1).bit_length()
     chance = draws.uniform(key, (size * size - 1,), -1, 1)
@@ -70,16 +71,10 @@ def plasma(chance, size, decay):
 
 def snow(key, image, severity):
     """Flakes, blurred along the wind and twice laid over a whitened image."""
-    loc, scale, *settings = (
-        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
-    )[severity - 1]
+    loc, scale, *rest = settings("snow", image.shape, severity)
     layer_key, wind_key = jax.random.split(key)
     layer = loc + scale * draws.normal(layer_key, image.shape[:2])
-    return _snow(image, layer, jax.random.uniform(wind_key, (), minval=-135, maxval=-45), *settings)
+    return _snow(image, layer, jax.random.uniform(wind_key, (), minval=-135, maxval=-45), *rest)
 
 
 def _snow(image, layer, degrees, zoom, threshold, radius, sigma, blend):
@@ -96,7 +91,7 @@ def _snow(image, layer, degrees, zoom, threshold, radius, sigma, blend):
 
 def frost(key, image, severity):
     """a x + b f, f a random crop of a picture of frost; see `frost_source` for which."""
-    kept, added = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
+    kept, added = settings("frost", image.shape, severity)
     return kept * image + added * frost_crop(key, image.shape)
 
 

@@ -1,0 +1,154 @@
+"""The settings of every corruption, for three image sizes.
+
+Source: Hendrycks & Dietterich 2019, https://github.com/hendrycks/robustness, ImageNet-C/create_c:
+make_cifar_c.py (32 x 32), make_tinyimagenet_c.py (64 x 64) and make_imagenet_c.py (224 x 224).
+An image has the table of the largest of these sizes that fits into it, by its shorter side: below
+64 pixels CIFAR-C's, below 224 Tiny-ImageNet-C's, from 224 on ImageNet-C's. At 32, 64 and 224 that is
+the original; between them an image is corrupted less than a picture of its size would be.
+
+A row is the five severities; what a setting means is said where it is used. Lengths are pixels, at
+every size, but for elastic_transform's (shares of the shorter side) and frost's pictures.
+"""
+
+# "zoom_blur": the factors are arange(1, first, second).
+CIFAR = {
+    "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
+    "shot_noise": (500, 250, 100, 75, 50),
+    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),
+    "speckle_noise": (0.06, 0.10, 0.12, 0.16, 0.20),
+    "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),
+    "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+    "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+    "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+    "zoom_blur": ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+    "snow": (
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    ),
+    "frost": ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+    "fog": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
+    "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
+    "elastic_transform": (
+        (0, 0, 0.08),
+        (0.05, 0.2, 0.07),
+        (0.08, 0.06, 0.06),
+        (0.1, 0.04, 0.05),
+        (0.1, 0.03, 0.03),
+    ),
+    "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
+    "jpeg_compression": (80, 65, 58, 50, 40),
+    "spatter": (
+        (0.62, 0.1, 0.7, 0.7, 0.5),
+        (0.65, 0.1, 0.8, 0.7, 0.5),
+        (0.65, 0.3, 1, 0.69, 0.5),
+        (0.65, 0.1, 0.7, 0.69, 0.6),
+        (0.65, 0.1, 0.5, 0.68, 0.6),
+    ),
+    "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+}
+
+TINY_IMAGENET = {
+    "gaussian_noise": (0.04, 0.08, 0.12, 0.15, 0.18),
+    "shot_noise": (250, 100, 50, 30, 15),
+    "impulse_noise": (0.01, 0.02, 0.05, 0.08, 0.14),
+    "speckle_noise": (0.15, 0.2, 0.25, 0.3, 0.35),
+    "gaussian_blur": (0.5, 0.75, 1, 1.25, 1.5),
+    "defocus_blur": ((0.5, 0.6), (1, 0.1), (1.5, 0.1), (2.5, 0.01), (3, 0.1)),
+    "glass_blur": ((0.1, 1, 1), (0.5, 1, 1), (0.6, 1, 2), (0.7, 2, 1), (0.9, 2, 2)),
+    "motion_blur": ((10, 1), (10, 1.5), (10, 2), (10, 2.5), (12, 3)),
+    "zoom_blur": ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+    "snow": (
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.8),
+        (0.1, 0.2, 1, 0.5, 10, 4, 0.8),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.7),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.65),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.6),
+    ),
+    "frost": ((1, 0.3), (0.9, 0.4), (0.8, 0.45), (0.75, 0.5), (0.7, 0.55)),
+    "fog": ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
+    "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+    "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+    "elastic_transform": (
+        (0, 0, 0.08),
+        (0.05, 0.3, 0.06),
+        (0.1, 0.08, 0.06),
+        (0.1, 0.03, 0.03),
+        (0.16, 0.03, 0.02),
+    ),
+    "pixelate": (0.9, 0.8, 0.7, 0.6, 0.5),
+    "jpeg_compression": (65, 58, 50, 40, 25),
+    "spatter": (
+        (0.62, 0.1, 0.7, 0.7, 0.6),
+        (0.65, 0.1, 0.8, 0.7, 0.6),
+        (0.65, 0.3, 1, 0.69, 0.6),
+        (0.65, 0.1, 0.7, 0.68, 0.6),
+        (0.65, 0.1, 0.5, 0.67, 0.6),
+    ),
+    "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),
+}
+
+_OFF = 244 / 224  # the original multiplies by 244 here, though its images have 224 pixels
+
+IMAGENET = {
+    "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
+    "shot_noise": (60, 25, 12, 5, 3),
+    "impulse_noise": (0.03, 0.06, 0.09, 0.17, 0.27),
+    "speckle_noise": (0.15, 0.2, 0.35, 0.45, 0.6),
+    "gaussian_blur": (1, 2, 3, 4, 6),
+    "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    "glass_blur": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    "zoom_blur": ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+    "snow": (
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+        (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+        (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    ),
+    "frost": ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+    "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+    "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+    "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+    "elastic_transform": (
+        (2 * _OFF, 0.7 * _OFF, 0.1 * _OFF),
+        (2 * _OFF, 0.08 * _OFF, 0.2 * _OFF),
+        (0.05 * _OFF, 0.01 * _OFF, 0.02 * _OFF),
+        (0.07 * _OFF, 0.01 * _OFF, 0.02 * _OFF),
+        (0.12 * _OFF, 0.01 * _OFF, 0.02 * _OFF),
+    ),
+    "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
+    "jpeg_compression": (25, 18, 15, 10, 7),
+    "spatter": (
+        (0.65, 0.3, 4, 0.69, 0.6),
+        (0.65, 0.3, 3, 0.68, 0.6),
+        (0.65, 0.3, 2, 0.68, 0.5),
+        (0.65, 0.3, 1, 0.65, 1.5),
+        (0.67, 0.4, 1, 0.65, 1.5),
+    ),
+    "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+}
+
+# Side of the original's images -> its table; how many pixels of a picture of frost become one.
+TABLES = {32: CIFAR, 64: TINY_IMAGENET, 224: IMAGENET}
+FROST_REDUCTION = {32: 5, 64: 10 / 3, 224: 1}
+
+
+def original_side(shape):
+    """The side, 32, 64 or 224, of the original whose table serves images of `shape` (H, W, ...)."""
+    return max((side for side in TABLES if side <= min(shape[:2])), default=32)
+
+
+def settings(name, shape, severity):
+    """What the original of the size has for one corruption at severity 1..5: a number or a tuple.
+
+    Args:
+      name: one of `corruptions.NAMES`.
+      shape: of the image, (H, W, ...).
+      severity: Python int 1..5.
+    """
+    return TABLES[original_side(shape)][name][severity - 1]
