@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from corruption_references import REFERENCES, pixelated
+from corruption_statistics import agreement
 from scipy import stats
-from test_corruptions_helpers import agreement, corrupted, photographs
+from test_corruptions_helpers import corrupted, photographs
 
 from craft_jax import corruptions
 from craft_jax.corruptions import corrupt

@@ -16,8 +16,8 @@ from corruption_references import (
     motion_draws,
     zoom_blur,
 )
+from corruption_statistics import agreement
 from test_corruptions_helpers import (
-    agreement,
     assert_same_statistics,
     corrupted,
     photographs,

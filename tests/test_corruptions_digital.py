@@ -11,8 +11,8 @@ from corruption_references import (
     jpeg,
     jpeg_compression,
 )
+from corruption_statistics import agreement
 from test_corruptions_helpers import (
-    agreement,
     assert_same_statistics,
     corrupted,
     photographs,

@@ -18,9 +18,10 @@ from corruption_references import (
 )
 from corruption_references_layers import foggy, snowed
 from corruption_references_layers import spatter as spatter_reference
+from corruption_statistics import agreement
 from PIL import Image
 from scipy import ndimage
-from test_corruptions_helpers import agreement, corrupted, photographs
+from test_corruptions_helpers import corrupted, photographs
 
 from craft_jax import corruptions
 from craft_jax.corruptions import blur, digital, frost, ops, spatter, tables, weather

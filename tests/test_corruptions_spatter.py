@@ -10,8 +10,8 @@ from corruption_given import both, given
 from corruption_references import soft
 from corruption_references_layers import SPATTER, canny, distance, spatter_draws
 from corruption_references_layers import spatter as spatter_reference
+from corruption_statistics import agreement
 from test_corruptions_helpers import (
-    agreement,
     assert_same_statistics,
     corrupted,
     photographs,

@@ -7,9 +7,9 @@ from corruption_given import both, crops, keyed
 from corruption_references_layers import FOG, SNOW, fog_draws, snow_draws
 from corruption_references_layers import fog as fog_reference
 from corruption_references_layers import snow as snow_reference
+from corruption_statistics import agreement
 from PIL import Image
 from test_corruptions_helpers import (
-    agreement,
     assert_same_statistics,
     corrupted,
     photographs,
