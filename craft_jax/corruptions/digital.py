@@ -156,9 +156,8 @@ def _displace(image, field, strength, sigma):
     """
     height, width, _ = image.shape
     offset = strength * gaussian(field, sigma, cut=3, mode="symmetric")
-    x, y = once(jnp.moveaxis(offset, -1, 0))
-    y += np.arange(height, dtype=np.float32)[:, None]
-    x += np.arange(width, dtype=np.float32)
+    y = np.arange(height, dtype=np.float32)[:, None] + offset[..., 1]
+    x = np.arange(width, dtype=np.float32) + offset[..., 0]
     return _sample(image, y, x, _reflect)
 
 
@@ -166,6 +165,8 @@ def _sample(image, y, x, border):
     """Linear interpolation of (H, W, C) at (H, W) places; `border` folds indices into range."""
     height, width, channels = image.shape
     pixels = image.reshape(-1, channels)
+    # Computed twice, a place might round to both sides of a whole number: index and share would differ.
+    y, x = once(jnp.stack([y, x]))
     top, left = jnp.floor(y), jnp.floor(x)
     down, right = (y - top)[..., None], (x - left)[..., None]
     rows = [border(top.astype(jnp.int32) + i, height) * width for i in (0, 1)]
