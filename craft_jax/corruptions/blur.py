@@ -15,6 +15,7 @@ from craft_jax.corruptions import draws
 from craft_jax.corruptions.ops import (
     SLACK,
     add_change,
+    bordered,
     gaussian_levels,
     once,
     resize_axis,
@@ -40,15 +41,14 @@ def defocus_blur(key, image, severity):
     """
     del key
     disk, kernel = _disk(*settings("defocus_blur", image.shape, severity))
-    (height, width, _), reach = image.shape, len(disk) // 2
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    padded = jax.lax.optimization_barrier(padded)
-    total, change = jnp.zeros_like(image), np.float32(kernel.sum() - 1) * image
+    (height, width, step), reach = image.shape, len(disk) // 2
+    around, own = bordered(image, reach, "reflect"), image.reshape(height, -1)
+    total, change = jnp.zeros_like(own), np.float32(kernel.sum() - 1) * own
     for i, j in np.argwhere(kernel > 1e-9):
-        pixel = padded[i : i + height, j : j + width]
+        pixel = around[i : i + height, j * step :][:, : width * step]
         total += disk[i, j] * pixel
-        change += np.float32(kernel[i, j] - disk[i, j] / disk.sum()) * (pixel - image)
-    return add_change(total / np.float32(disk.sum()), change)
+        change += np.float32(kernel[i, j] - disk[i, j] / disk.sum()) * (pixel - own)
+    return add_change(total / np.float32(disk.sum()), change).reshape(image.shape)
 
 
 def _disk(radius, alias):
@@ -191,7 +191,7 @@ def zoom_blur(key, image, severity):
     """
     del key
     end, step = settings("zoom_blur", image.shape, severity)
-    height, width, _ = image.shape
+    height, width, channels = image.shape
     rows, columns = _zooms(height, end, step), _zooms(width, end, step)
     if max(height, width) > 64:
         total = image
@@ -200,12 +200,11 @@ def zoom_blur(key, image, severity):
         return total / (len(rows) + 1)
     nearby = _neighbours(height, width, end, step)
     reach = max(abs(offset) for place in nearby for offset in place)
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)))
-    padded, total = jax.lax.optimization_barrier(padded), image
+    around, total = bordered(image, reach), image.reshape(height, -1)
     for (i, j), weight in nearby.items():
-        pixel = padded[reach + i : reach + i + height, reach + j : reach + j + width]
-        total += jnp.asarray(weight)[..., None] * pixel
-    return total / (len(rows) + 1)
+        pixel = around[reach + i :][:height, (reach + j) * channels :][:, : width * channels]
+        total += np.repeat(weight, channels, 1) * pixel
+    return (total / (len(rows) + 1)).reshape(image.shape)
 
 
 @functools.cache
