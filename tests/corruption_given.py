@@ -30,7 +30,7 @@ def motion(image, severity, degrees):
 def elastic(image, severity, jitter, field):
     strength, sigma, _ = ELASTIC[severity - 1]
     image = digital._affine(image, jitter)
-    return digital._displace(image, jnp.moveaxis(field, 0, -1), strength, sigma) if strength else image
+    return digital._displace(image, field, strength, sigma) if strength else image
 
 
 def fog(image, severity, levels):

@@ -84,7 +84,7 @@ def test_elastic_settings(severity, monkeypatch):
     assert len(calls) == (2 if strength else 1)
     if strength:
         np.testing.assert_allclose(calls[1][1:], (strength, sigma))
-        assert calls[1][0].shape == (32, 32, 2)
+        assert calls[1][0].shape == (2, 32, 32)
 
 
 @pytest.mark.parametrize("severity", (1, 4))

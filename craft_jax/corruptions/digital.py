@@ -124,7 +124,7 @@ def elastic_transform(key, image, severity):
     if not strength:
         return image
     image = once(image)
-    field = draws.uniform(field_key, (height, width, 2), -1, 1)
+    field = draws.uniform(field_key, (2, height, width), -1, 1)
     return _displace(image, field, strength * size, sigma * size)
 
 
@@ -151,13 +151,13 @@ def _affine(image, jitter):
 def _displace(image, field, strength, sigma):
     """Each pixel takes the value at a place nearby: off by strength Gauss_sigma(field), linear.
 
-    `field` (H, W, 2) is uniform in +-1, for x and y; both borders are mirrored, the last pixel
+    `field` (2, H, W) is uniform in +-1, for x and y; both borders are mirrored, the last pixel
     repeated.
     """
     height, width, _ = image.shape
-    offset = strength * gaussian(field, sigma, cut=3, mode="symmetric")
-    y = np.arange(height, dtype=np.float32)[:, None] + offset[..., 1]
-    x = np.arange(width, dtype=np.float32) + offset[..., 0]
+    right, down = (strength * gaussian(plane, sigma, cut=3, mode="symmetric") for plane in field)
+    y = np.arange(height, dtype=np.float32)[:, None] + down
+    x = np.arange(width, dtype=np.float32) + right
     return _sample(image, y, x, _reflect)
 
 
