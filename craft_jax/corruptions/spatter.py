@@ -6,6 +6,8 @@ to the same shape on the same scale, neither clipped nor truncated. Source: Hend
 has for 8-bit planes: (H, W) int32 here.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,22 +113,20 @@ def _distance(edges):
     """Chamfer distance to the nearest edge, 5x5, in units of 2^-16 pixels; right up to FAR.
 
     The original sweeps the plane twice. A shortest path has steps of two neighbouring directions, a
-    of one and b of the other, in any order: passes with steps of 1, 2, 4, 8 and 16 at once, two of
-    each but the last, add up to any a and b up to FAR.
+    of one and b of the other, in any order. So passes with steps of 16, 8, 4, 2 and 1 at once make
+    any path up to FAR: two of each, as a and b may both need it, but both are never 8 or more.
     """
     far, (height, width) = (FAR + 1) << 16, edges.shape
     lengths = {0: 0, 1: SIDE, 2: DIAGONAL, 5: KNIGHT}  # by squared Euclidean length
     offsets = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if i * i + j * j in lengths]
     distance = jnp.where(edges, 0, far)
-    for times in (1, 1, 2, 2, 4, 4, 8, 8, 16):
-        padded = once(jnp.pad(distance, 2 * times, constant_values=far))
-        distance = far
-        for i, j in offsets:
-            length = times * lengths[i * i + j * j]
-            if length < far:
-                top, left = times * (2 + i), times * (2 + j)
-                moved = padded[top : top + height, left : left + width]
-                distance = jnp.minimum(distance, moved + length)
+    for times in (16, 8, 4, 4, 2, 2, 1, 1):
+        steps = [(i, j, times * lengths[i * i + j * j]) for i, j in offsets]
+        steps = [(times * i, times * j, length) for i, j, length in steps if length < far]
+        reach = max(i for i, _, _ in steps)
+        padded = once(jnp.pad(distance, reach, constant_values=far))
+        moved = [padded[reach + i :, reach + j :][:height, :width] + length for i, j, length in steps]
+        distance = functools.reduce(jnp.minimum, moved)
     return distance
 
 
