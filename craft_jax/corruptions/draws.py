@@ -29,27 +29,35 @@ def words(key, count):
 
 def bits(key, shape):
     """Whole numbers, uniform in 0..65535: `shape` int32."""
-    count = math.prod(shape)
-    pairs = words(key, (count + 1) // 2)
-    numbers = jnp.concatenate([pairs & 0xFFFF, pairs >> 16]).astype(jnp.int32)
-    # The barrier keeps the hash a loop of its own, over a row: that is what vectorises.
-    return jax.lax.optimization_barrier(numbers)[:count].reshape(shape)
+    return _halves(key, shape, lambda number: number)
 
 
 def full_bits(key, shape):
     """Random `shape` uint32, for what needs more than 16 bits."""
-    count = math.prod(shape)
-    return jax.lax.optimization_barrier(words(key, count)).reshape(shape)
+    return jax.lax.optimization_barrier(words(key, math.prod(shape))).reshape(shape)
 
 
 def uniform(key, shape, low=0.0, high=1.0):
     """Uniform in (low, high): `shape` float32."""
-    return low + (high - low) / LEVELS * (bits(key, shape).astype(jnp.float32) + 0.5)
+    step = (high - low) / LEVELS
+    return _halves(key, shape, lambda number: low + step * (number.astype(jnp.float32) + 0.5))
 
 
 def normal(key, shape):
     """Standard normal, by a table of 65,536 quantiles: `shape` float32."""
-    return jnp.asarray(_quantiles()).at[bits(key, shape)].get(mode="promise_in_bounds")
+    table = jnp.asarray(_quantiles())
+    return _halves(key, shape, lambda number: table.at[number].get(mode="promise_in_bounds"))
+
+
+def _halves(key, shape, function):
+    """`function` of random 0..65535, elementwise: the lower halves of words, then the upper ones.
+
+    The barrier keeps it a loop of its own, over one row: that is what vectorises.
+    """
+    count = math.prod(shape)
+    pairs = words(key, (count + 1) // 2)
+    halves = [function(half.astype(jnp.int32)) for half in (pairs & 0xFFFF, pairs >> 16)]
+    return jax.lax.optimization_barrier(jnp.concatenate(halves))[:count].reshape(shape)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import special
 
 from craft_jax.corruptions import draws
+from craft_jax.corruptions.ops import once
 from craft_jax.corruptions.tables import settings
 
 
@@ -47,8 +48,8 @@ def shot_noise(key, image, severity):
     photons = settings("shot_noise", image.shape, severity)
     word = draws.full_bits(key, image.shape)
     first = (word >> 24).astype(jnp.int32)
-    entry = jnp.asarray(_shot_table(photons)).at[image.astype(jnp.int32) << 8 | first]
-    entry = entry.get(mode="promise_in_bounds")
+    place = once(image.astype(jnp.int32) << 8 | first)
+    entry = jnp.asarray(_shot_table(photons)).at[place].get(mode="promise_in_bounds")
     other = (word & 0xFFFF).astype(jnp.int32) >= entry >> 8
     return jnp.where(other, entry & 255, first).astype(jnp.float32)
 
