@@ -36,6 +36,7 @@ def _defaults():
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
     teacher.cache = "runs/teachers"  # where teachers trained on the way are kept and found again
     teacher.name = "resnet56"
+    teacher.method = "erm"  # or "augmix": robust by AugMix, on two of its views, whatever the student's
     teacher.seed = 1000  # no student's: with one seed both would start from the same kernels and batches
     teacher.epochs = 200
     teacher.batch_size = 128
@@ -49,7 +50,8 @@ def _defaults():
     optimizer.weight_decay = 5e-4  # added to the gradient, on every trained parameter
 
     config.views = views = ml_collections.ConfigDict()
-    views.count = 2  # M, the corrupted views beside the clean one
+    views.count = 2  # M, the views beside the clean one
+    views.kind = "corruptions"  # what they are: of the three keys below, or "augmix", of augmix.*
     views.corruptions = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
     views.severities = (1, 2, 3, 4, 5)
     views.group_size = 8  # neighbouring images of a batch that share a drawn corruption and severity
@@ -57,6 +59,13 @@ def _defaults():
     views.distill_views = "clean"  # likewise KD, attention, CRD and CRAFT's KD
     views.distill_target = "own"  # the teacher's view a student's view learns from: "own" or "clean"
     views.allow_overlap = False  # allow training on corruptions that are evaluated; results are marked
+
+    config.augmix = augmix = ml_collections.ConfigDict()
+    augmix.severity = 3  # the greatest level of an operation, of 10
+    augmix.width = 3  # chains of operations that are mixed
+    augmix.depth = 0  # operations in a chain; 0: 1 to 3 at random
+    augmix.alpha = 1.0  # of the mixture's Dirichlet and Beta distributions
+    augmix.weight = 12.0  # of the Jensen-Shannon divergence, in the method augmix
 
     config.kd = kd = ml_collections.ConfigDict()
     kd.weight = 1.0
@@ -93,7 +102,10 @@ def _defaults():
     reliability.gamma = 0.5  # agreement that gives 1/2 at zero entropy
 
     config.eval = evaluation = ml_collections.ConfigDict()
-    evaluation.source = "regenerated"  # corruptions made here from the test images
+    evaluation.source = "regenerated"  # corruptions made here from the test images; or published ones:
+    # "cifar10_c" (the files of CIFAR-10-C or CIFAR-100-C), "cifar10_corrupted" (the same, prepared by TFDS);
+    # or CIFAR-10.1, new images without corruptions: "cifar10_1" (TFDS)
+    evaluation.dir = ""  # cifar10_c: the folder of NAME.npy; TFDS: its data directory, "" for data.dir
     evaluation.corruptions = (  # CIFAR-10-C's fifteen
         *("gaussian_noise", "shot_noise", "impulse_noise"),
         *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
@@ -103,6 +115,8 @@ def _defaults():
     evaluation.severities = (1, 2, 3, 4, 5)
     evaluation.max_examples = 0  # the first so many test images, 0 for all
     evaluation.batch_size = 500  # over all devices; no figure depends on it
+    evaluation.teacher = True  # measure the teacher on the same images, and how often both agree
+    evaluation.reference = ""  # workdir of a finished run, for mCE and relative mCE against it
     evaluation.clean_every_epochs = 10  # log clean accuracy as training goes; 0 for never
     evaluation.primary_weights = (0.25, 0.75)  # of clean and robust accuracy in the primary metric
 
@@ -167,7 +181,37 @@ def matched(config):
     config.views.distill_views = "all"
 
 
-PRESETS = {"digits": digits, "cifar10_cpu": cifar10_cpu, "smoke": smoke, "matched": matched}
+def without_noise(config):
+    """Train without speckle noise, which resembles the evaluated noises: they are then unseen."""
+    _drop(config, "speckle_noise")
+
+
+def without_blur(config):
+    """Train without Gaussian blur, which resembles the evaluated blurs."""
+    _drop(config, "gaussian_blur")
+
+
+def without_weather(config):
+    """Train without spatter, the extra corruption of the weather family."""
+    _drop(config, "spatter")
+
+
+def without_digital(config):
+    """Train without saturate, the extra corruption of the digital family."""
+    _drop(config, "saturate")
+
+
+def _drop(config, name):
+    if name not in config.views.corruptions:
+        raise ValueError(f"{name} is not among the training corruptions {config.views.corruptions}")
+    config.views.corruptions = tuple(n for n in config.views.corruptions if n != name)
+
+
+PRESETS = {
+    **{"digits": digits, "cifar10_cpu": cifar10_cpu, "smoke": smoke, "matched": matched},
+    **{"without_noise": without_noise, "without_blur": without_blur},
+    **{"without_weather": without_weather, "without_digital": without_digital},
+}
 
 
 def get_config(preset=""):

@@ -78,7 +78,7 @@ def parse(argv):
         faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
-    for key in methods.unread(config.method, [key for key, _ in overrides]):
+    for key in methods.unread(config, [key for key, _ in overrides]):
         print(f"note: method {config.method} does not read config.{key}", file=sys.stderr)
     return Options(config, options.workdir or default_workdir(options.config, config), options.mode)
 
@@ -131,19 +131,5 @@ def _configs():
     if Path("configs/default.py").is_file():
         presets = config_file.import_file("configs/default.py").PRESETS
         lines += ["", "presets"]
-        lines += [f"  :{name:12}{preset.__doc__.partition(chr(10))[0]}" for name, preset in presets.items()]
+        lines += [f"  :{name:16}{preset.__doc__.partition(chr(10))[0]}" for name, preset in presets.items()]
     return "\n".join(lines) + "\n"
-
-
-def summary(result):
-    """A run's accuracies as a few lines of text."""
-    lines = [
-        f"clean accuracy   {result['clean_accuracy']:6.2f}%",
-        f"robust accuracy  {result['robust_accuracy']:6.2f}%  "
-        f"(mean over {', '.join(result['corruptions'])}; {result['source']})",
-        f"primary metric   {result['primary_metric']:6.2f}",
-    ]
-    for name, cells in result["corruptions"].items():
-        shown = " ".join("     -" if a is None else f"{a:6.2f}" for a in cells)
-        lines.append(f"  {name:18}{shown}")
-    return "\n".join(lines)

@@ -1,11 +1,10 @@
-"""Configurations: every rule in one place, checked before any work is done, and how two are compared."""
+"""Configurations: checked before any work is done (by `config_rules`), stored, and compared."""
 
 import json
 
-import jax
 import ml_collections
 
-from craft_jax import corruptions, data, losses, methods, models
+from craft_jax import config_rules
 from craft_jax.errors import ConfigError
 
 # Keys that may differ when a working directory is used again: where things lie and what is printed,
@@ -26,6 +25,18 @@ TEACHER_KEYS = (
     "optimizer.learning_rate",
     "optimizer.momentum",
     "optimizer.weight_decay",
+)
+
+# What an AugMix teacher is, beside these. An ERM teacher's name leaves them out: it reads none of them.
+AUGMIX_TEACHER_KEYS = (
+    "method",
+    "views.kind",
+    "views.count",
+    "augmix.severity",
+    "augmix.width",
+    "augmix.depth",
+    "augmix.alpha",
+    "augmix.weight",
 )
 
 
@@ -69,9 +80,9 @@ def differences(old, new):
 
 
 def teacher_config(config):
-    """The configuration of the run that trains `config`'s teacher: ERM on `config.teacher`'s recipe."""
+    """The configuration of the run that trains `config`'s teacher, on `config.teacher`'s recipe."""
     config = ml_collections.ConfigDict(config.to_dict()).unlock()
-    config.method = "erm"
+    config.method = config.teacher.method
     config.student.name = config.teacher.name
     config.seed = config.teacher.seed
     config.epochs = config.teacher.epochs
@@ -81,7 +92,17 @@ def teacher_config(config):
     config.optimizer.weight_decay = config.teacher.weight_decay
     config.teacher.checkpoint = ""
     config.views.ce_views = "clean"
+    config.eval.reference = ""  # the student's
+    if config.method == "augmix":
+        config.views.kind, config.views.count = "augmix", 2
     return config.lock()
+
+
+def teacher_identity(wanted):
+    """What the teacher of a `teacher_config` is, the data aside: {dotted key: value}."""
+    keys = TEACHER_KEYS if wanted.method == "erm" else (*TEACHER_KEYS, *AUGMIX_TEACHER_KEYS)
+    flat = flatten(wanted)
+    return {key: flat[key] for key in keys}
 
 
 def validate(config):
@@ -97,147 +118,4 @@ def validate(config):
 
 def faults_of(config):
     """Every fault of a configuration, one line each."""
-    flat = flatten(config)
-    missing = [key for key in (*_CHOICES, *_RANGES, *_FREE_VALUES) if key not in flat]
-    if missing:
-        # The other rules read these keys: a configuration of another version is told so and no more.
-        yield from (f"config.{key}: missing; configs/default.py has every key" for key in missing)
-        return
-    for key, allowed in _CHOICES.items():
-        values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
-        bad = [v for v in values if v not in allowed()]
-        if bad:
-            names = ", ".join(map(str, allowed()))
-            yield f"config.{key}: {', '.join(map(repr, bad))} is unknown; allowed: {names}"
-    for key, (rule, holds) in _RANGES.items():
-        values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
-        if not all(holds(v) for v in values):
-            yield f"config.{key}: {flat[key]!r}; allowed: {rule}"
-    for key in _NOT_EMPTY:
-        if not flat[key]:
-            yield f"config.{key}: empty; allowed: at least one"
-        elif len(set(flat[key])) < len(flat[key]):
-            yield f"config.{key}: {flat[key]!r} names one twice"
-    yield from _joint_faults(config)
-
-
-def _joint_faults(config):
-    """Rules that tie keys together."""
-    overlap = sorted(set(config.views.corruptions) & set(config.eval.corruptions))
-    if overlap and not config.views.allow_overlap:
-        yield (
-            f"config.views.corruptions: {', '.join(overlap)} also in config.eval.corruptions; training "
-            "corruptions must not be evaluated (--config.views.allow_overlap=True marks the results)"
-        )
-    if config.data.name == "digits" and config.data.flip:
-        yield "config.data.flip: True; allowed for digits: False (a flipped 2 is no digit)"
-    if config.data.name == "npz" and not config.data.dir:
-        yield "config.data.dir: empty; data.name=npz needs the path of an .npz file"
-    if len(config.eval.primary_weights) != 2 or abs(sum(config.eval.primary_weights) - 1) > 1e-6:
-        yield (
-            f"config.eval.primary_weights: {config.eval.primary_weights!r}; "
-            "allowed: two weights, of clean and robust accuracy, that sum to 1"
-        )
-    devices = jax.device_count()
-    for key, size in (("batch_size", config.batch_size), ("teacher.batch_size", config.teacher.batch_size)):
-        if size > 0 and size % devices:
-            yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
-    group, local = config.views.group_size, config.batch_size // devices
-    if _makes_views(config) and group > 0 and local > 0 and local % group:
-        yield (
-            f"config.views.group_size: {group}; allowed: a divisor of the {local} images that "
-            "one device holds of a batch"
-        )
-
-
-def _makes_views(config):
-    """Whether the method makes corrupted views; True if there is no such method."""
-    return config.method not in methods.METHODS or max(methods.METHODS[config.method].views(config)) > 1
-
-
-_CHOICES = {
-    "method": lambda: methods.METHODS,
-    "dtype": lambda: ("float32", "bfloat16"),
-    "data.name": lambda: data.REGISTRY,
-    "student.name": lambda: models.REGISTRY,
-    "teacher.name": lambda: models.REGISTRY,
-    "views.corruptions": lambda: corruptions.NAMES,
-    "views.severities": lambda: (1, 2, 3, 4, 5),
-    "views.ce_views": lambda: ("clean", "all"),
-    "views.distill_views": lambda: ("clean", "all"),
-    "views.distill_target": lambda: ("own", "clean"),
-    "attention.reduction": lambda: losses.REDUCTIONS,
-    "crd.bank": lambda: ("memory", "batch"),
-    "contrastive.positives": lambda: losses.POSITIVES,
-    "contrastive.anchor": lambda: ("own", "clean"),
-    "contrastive.stages": lambda: (1, 2, 3),
-    "dealign.kind": lambda: losses.KINDS,
-    "dealign.form": lambda: losses.FORMS,
-    "eval.source": lambda: ("regenerated",),
-    "eval.corruptions": lambda: corruptions.NAMES,
-    "eval.severities": lambda: (1, 2, 3, 4, 5),
-}
-
-_POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
-_NOT_NEGATIVE = ("a number of at least 0", lambda v: 0 <= v < float("inf"))
-_MOMENTUM = ("a number in [0, 1)", lambda v: 0 <= v < 1)
-
-_RANGES = {
-    "seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
-    "batch_size": _POSITIVE,
-    "epochs": _POSITIVE,
-    "data.validation": _NOT_NEGATIVE,
-    "data.crop_padding": _NOT_NEGATIVE,
-    "teacher.seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
-    "teacher.epochs": _POSITIVE,
-    "teacher.batch_size": _POSITIVE,
-    "teacher.learning_rate": _POSITIVE,
-    "teacher.momentum": _MOMENTUM,
-    "teacher.weight_decay": _NOT_NEGATIVE,
-    "optimizer.learning_rate": _POSITIVE,
-    "optimizer.momentum": _MOMENTUM,
-    "optimizer.weight_decay": _NOT_NEGATIVE,
-    "views.count": _NOT_NEGATIVE,
-    "views.group_size": _POSITIVE,
-    "kd.weight": _NOT_NEGATIVE,
-    "kd.temperature": _POSITIVE,
-    "attention.weight": _NOT_NEGATIVE,
-    "crd.weight": _NOT_NEGATIVE,
-    "crd.temperature": _POSITIVE,
-    "crd.negatives": _POSITIVE,
-    "crd.momentum": _MOMENTUM,
-    "contrastive.weight": _NOT_NEGATIVE,
-    "contrastive.temperature": _POSITIVE,
-    "dealign.weight": _NOT_NEGATIVE,
-    "dealign.eps": _POSITIVE,
-    "reliability.alpha": _NOT_NEGATIVE,
-    "reliability.beta": _NOT_NEGATIVE,
-    "reliability.gamma": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
-    "eval.max_examples": _NOT_NEGATIVE,
-    "eval.batch_size": _POSITIVE,
-    "eval.clean_every_epochs": _NOT_NEGATIVE,
-    "eval.primary_weights": _NOT_NEGATIVE,
-    "checkpoint.every_steps": _POSITIVE,
-    "checkpoint.keep": _POSITIVE,
-    "log.every_steps": _POSITIVE,
-}
-
-# Keys that any value of their type serves.
-_FREE_VALUES = (
-    "data.dir",
-    "data.flip",
-    "teacher.checkpoint",
-    "teacher.cache",
-    "views.allow_overlap",
-    "contrastive.mask_same_class",
-    "log.tensorboard",
-    "log.progress",
-)
-
-_NOT_EMPTY = (
-    "views.corruptions",
-    "views.severities",
-    "contrastive.stages",
-    "eval.corruptions",
-    "eval.severities",
-)
+    return config_rules.faults_of(config, flatten(config))

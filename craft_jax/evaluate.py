@@ -1,23 +1,29 @@
 """A model in, its accuracies out: clean, and under each corruption and severity.
 
-Corrupted images are made on the device from the test images. Their random draws belong to the
-corruption, the severity and the image's index in the data set, so every run meets the same images and no
-figure depends on the batch size or the number of devices.
+Corrupted images are made on the device from the test images, or read from files (`eval.source`). The random
+draws of those made here belong to the corruption, the severity and the image's index in the data set, so
+every run meets the same images and no figure depends on the batch size or the number of devices.
 """
 
 import functools
+import itertools
+import sys
 import zlib
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from craft_jax import checkpoint, corruptions, data, metrics, predict
+from craft_jax import checkpoint, corruptions, data, methods, metrics, predict, robustness, teachers
 from craft_jax import config as configuration
 from craft_jax import mesh as meshes
-from craft_jax.methods import METHODS
+from craft_jax.corruptions.ops import to_unit
+from craft_jax.corruptions.tables import original_side
+from craft_jax.data import shifted
+from craft_jax.errors import CheckpointError, ConfigError
 
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
@@ -42,24 +48,23 @@ def corruption_keys(name, severity, index):
 
 @functools.partial(jax.jit, static_argnames=("name", "severity"))
 def _prepare(images, index, name, severity):
-    images = images.astype(jnp.float32) / 255.0
+    images = to_unit(images.astype(jnp.float32))  # as `corrupt` scales: files give the very same floats
     if name is None:
         return images
     return corruptions.corrupt(corruption_keys(name, severity, index), images, name, severity)
 
 
-def logits_of(predict, variables, images, batch_size, mesh, name=None, severity=None):
+def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
     """Logits of a whole set, clean or corrupted; every image once, in order.
 
     Args:
-      predict: from `predictor`.
-      variables: the model's.
-      images: (N, H, W, C) uint8, NumPy.
+      networks: (predict, variables) pairs, predict from `predictor`; all see the same images.
+      images: (N, H, W, C) uint8, NumPy; may be memory-mapped.
       batch_size: images a step over all devices; the last batch is padded and the padding cut off.
       mesh: a mesh with the one axis "data".
-      name, severity: a corruption, or None for clean images.
+      name, severity: a corruption to make here, or None for the images as they are.
     Returns:
-      (N, K) float32, NumPy.
+      A list of (N, K) float32, NumPy, one a network.
     """
     sharding = meshes.split(mesh)
     batch_size = -(-batch_size // mesh.size) * mesh.size  # every device gets as many
@@ -67,67 +72,136 @@ def logits_of(predict, variables, images, batch_size, mesh, name=None, severity=
     for start in range(0, len(images), batch_size):
         index = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
         batch, rows = jax.device_put((images[index], index.astype(np.int32)), sharding)
-        collected.append(predict(variables, _prepare(batch, rows, name, severity)))
-    return np.concatenate([np.asarray(x) for x in collected])[: len(images)]
+        seen = _prepare(batch, rows, name, severity)
+        collected.append([predict(variables, seen) for predict, variables in networks])
+    joined = (np.concatenate([np.asarray(x) for x in logits]) for logits in zip(*collected, strict=True))
+    return [logits[: len(images)] for logits in joined]
 
 
 def clean_accuracy(predict, variables, dataset, config, mesh):
     """Clean accuracy in percent on the evaluation images."""
     images, labels = _subset(dataset, config)
-    return metrics.accuracy(logits_of(predict, variables, images, config.eval.batch_size, mesh), labels)
+    (logits,) = logits_of([(predict, variables)], images, config.eval.batch_size, mesh)
+    return metrics.accuracy(logits, labels)
 
 
-def evaluate(predict, variables, dataset, config, mesh):
-    """Clean and corrupted accuracy.
+class Targets(NamedTuple):
+    """What an evaluation needs from the disk, read and checked before any work.
+
+    Attributes:
+      files: a data.shifted.Shifted, or None where corruptions are made here.
+      reference: the result of the run that eval.reference names, or None.
+    """
+
+    files: Any
+    reference: Any
+
+
+def prepare(config, dataset):
+    """Find what `eval.source` and `eval.reference` name.
+
+    Raises:
+      DataError, CheckpointError, ConfigError: it is missing, or does not fit.
+    """
+    files = None if config.eval.source == "regenerated" else shifted.load(config, dataset)
+    if not config.eval.reference:
+        return Targets(files, None)
+    workdir = Path(config.eval.reference)
+    if checkpoint.read_json(workdir / "dataset.json")["fingerprint"] != dataset.fingerprint:
+        raise ConfigError(f"config.eval.reference: {workdir} has other data; allowed: a run on the same")
+    wanted = {
+        "source": config.eval.source,
+        "evaluation_split": dataset.evaluation_split,
+        "examples": len(_subset(dataset, config)[1]),
+        "cells": set(itertools.product(config.eval.corruptions, config.eval.severities)),
+    }
+    return Targets(files, robustness.find_reference(workdir, wanted))
+
+
+def evaluate(student, dataset, config, mesh, targets, teacher=None):
+    """Accuracies, calibration and agreement, clean and under shift.
 
     Args:
-      predict: from `predictor`.
-      variables: the model's.
+      student: (predict, variables), predict from `predictor`.
       dataset: a data.Dataset; its test images are used.
       config: reads eval.* and views.*.
       mesh: a mesh with the one axis "data".
+      targets: from `prepare`.
+      teacher: (predict, variables), to be measured on the same images; None for none.
     Returns:
-      A JSON-able dict: "clean_accuracy", "robust_accuracy", "robust_accuracy_without_jpeg" and
-      "primary_metric" in percent, "corruptions" (name -> five accuracies, None where not evaluated),
-      "clean" and "corrupted" (nll in nats, ece in [0, 1]; corrupted ones are means over the cells),
-      and the names of the corruptions trained on, evaluated on, and in both.
+      A JSON-able dict: `robustness.summary` of the student; "shifted", its `robustness.cell` under a natural
+      shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of images
+      on which both predict the same class: clean, and the mean over corrupted cells), or None;
+      "against_reference" (`robustness.against`), or None; and what was evaluated: source, numbers of
+      images, the corruptions trained on, evaluated on, and in both.
     """
-    images, labels = _subset(dataset, config)
-    logits = functools.partial(logits_of, predict, variables, images, config.eval.batch_size, mesh)
-    clean = logits()
-    cells = {}
-    pairs = [(n, s) for n in config.eval.corruptions for s in config.eval.severities]
-    for name, severity in tqdm(pairs, "evaluate", disable=not config.log.progress, mininterval=0.5):
-        cells[name, severity] = logits(name=name, severity=severity)
-    accuracies = {cell: metrics.accuracy(x, labels) for cell, x in cells.items()}
-    clean_percent = metrics.accuracy(clean, labels)
-    robust = float(np.mean(list(accuracies.values())))
-    without_jpeg = [a for (name, _), a in accuracies.items() if name != "jpeg_compression"]
-    weights = config.eval.primary_weights
-    makes_views = max(METHODS[config.method].views(config)) > 1
-    trained = list(config.views.corruptions) if makes_views else []
+    networks = [student, teacher] if teacher and config.eval.teacher else [student]
+    figures, agreement = _measure(networks, dataset, config, mesh, targets.files)
+    own, *others = [_summary(cells, config) for cells in figures]
+    against = None
+    if targets.reference:
+        against = {"reference": config.eval.reference, **robustness.against(own, targets.reference)}
     return {
         "source": config.eval.source,
+        "source_record": targets.files.record if targets.files else None,
         "evaluation_split": dataset.evaluation_split,
-        "examples": len(labels),
-        "clean_accuracy": clean_percent,
-        "robust_accuracy": robust,
-        "robust_accuracy_without_jpeg": float(np.mean(without_jpeg)) if without_jpeg else None,
-        "primary_metric": weights[0] * clean_percent + weights[1] * robust,
-        "corruptions": {
-            name: [accuracies.get((name, severity)) for severity in (1, 2, 3, 4, 5)]
-            for name in config.eval.corruptions
-        },
-        "clean": {"nll": metrics.nll(clean, labels), "ece": metrics.ece(clean, labels)},
-        "corrupted": {
-            "nll": float(np.mean([metrics.nll(x, labels) for x in cells.values()])),
-            "ece": float(np.mean([metrics.ece(x, labels) for x in cells.values()])),
-        },
+        "examples": len(_subset(dataset, config)[1]),
+        **own,
+        "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
+        "against_reference": against,
+        **_protocol(config, dataset.test_images.shape[1:], list(own["corruptions"])),
+    }
+
+
+def _measure(networks, dataset, config, mesh, files):
+    """([{set: figures} for each network], agreement of the first two) over `_sets`."""
+    sets = list(_sets(dataset, config, files))
+    figures, agreement = [{} for _ in networks], {}
+    for where, images, labels in tqdm(sets, "evaluate", disable=not config.log.progress, mininterval=0.5):
+        made_here = where if isinstance(where, tuple) and not files else (None, None)
+        loaded = images()
+        logits = logits_of(networks, loaded, config.eval.batch_size, mesh, *made_here)
+        for cells, x in zip(figures, logits, strict=True):
+            cells[where] = robustness.cell(x, labels)
+        if len(networks) > 1:
+            agreement[where] = metrics.agreement(*logits)
+    corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
+    return figures, {
+        "clean": agreement.get("clean"),
+        "corrupted": float(np.mean(corrupted)) if corrupted else None,
+    }
+
+
+def _sets(dataset, config, files):
+    """What to evaluate on: (where, () -> images, labels), where "clean", "shifted" or (name, severity)."""
+    test_images, test_labels = _subset(dataset, config)
+    yield "clean", lambda: test_images, test_labels
+    if not files:
+        for cell in itertools.product(config.eval.corruptions, config.eval.severities):
+            yield cell, lambda: test_images, test_labels
+        return
+    if not files.names:
+        yield "shifted", functools.partial(files.images, None, None), files.labels
+    for cell in itertools.product(files.names, config.eval.severities):
+        yield cell, functools.partial(files.images, *cell), files.labels
+
+
+def _summary(cells, config):
+    cells = dict(cells)
+    clean, natural = cells.pop("clean"), cells.pop("shifted", None)
+    return {**robustness.summary(clean, cells, config.eval.primary_weights), "shifted": natural}
+
+
+def _protocol(config, input_shape, evaluated):
+    trained = methods.trained_corruptions(config)
+    made_here = config.eval.source == "regenerated"
+    return {
         "trained_corruptions": trained,
-        "evaluated_corruptions": list(config.eval.corruptions),
-        "frost_pictures": corruptions.frost_source() if "frost" in config.eval.corruptions else None,
+        "evaluated_corruptions": evaluated,
+        "corruption_settings_of_side": original_side(input_shape) if made_here else None,
+        "frost_pictures": corruptions.frost_source() if made_here and "frost" in evaluated else None,
         "overlap_allowed": config.views.allow_overlap,
-        "overlap": sorted(set(trained) & set(config.eval.corruptions)),
+        "overlap": sorted(set(trained) & set(evaluated)),
     }
 
 
@@ -146,18 +220,21 @@ def evaluate_workdir(config, workdir):
       (result, path): what was measured, and DIR/eval/SOURCE.json, where it was written.
     Raises:
       CheckpointError: no student there, or one of another configuration or data set.
+      ConfigError, DataError: what `eval.source` or `eval.reference` names is missing or does not fit.
     """
     workdir = Path(workdir)
     configuration.validate(config)
     student = predict.load(workdir)
     dataset = data.load(config)
     checkpoint.check_same_run(workdir, config, data.card(dataset))
+    targets = prepare(config, dataset)
     mesh = meshes.make()
-    variables = jax.device_put(student.variables, meshes.replicated(mesh))
-    result = evaluate(predictor(student.model, mesh), variables, dataset, config, mesh)
+    networks = [_on(mesh, network) for network in (student, _teacher(workdir, dataset, config)) if network]
+    result = evaluate(networks[0], dataset, config, mesh, targets, *networks[1:])
     result |= {
         "workdir": str(workdir),
         "method": config.method,
+        "dataset": dataset.name,
         "seed": config.seed,
         "step": student.step,
         "params_sha256": checkpoint.params_sha256(student.variables),
@@ -167,3 +244,23 @@ def evaluate_workdir(config, workdir):
     path.parent.mkdir(exist_ok=True)
     checkpoint.write_json(path, result)
     return result, path
+
+
+def _on(mesh, network):
+    """(predict, variables) on all devices, of what has a model and variables."""
+    return predictor(network.model, mesh), jax.device_put(network.variables, meshes.replicated(mesh))
+
+
+def _teacher(workdir, dataset, config):
+    """The run's teacher, or None where it has none, none is asked for, or it is no longer there."""
+    if not config.eval.teacher or not (workdir / "teacher.json").exists():
+        return None
+    begun = checkpoint.read_json(workdir / "teacher.json")
+    try:
+        teacher = teachers.load(begun["checkpoint"], dataset, config)
+        if teacher.record["params_sha256"] != begun["params_sha256"]:
+            raise CheckpointError(f"{begun['checkpoint']} now holds another network")
+    except CheckpointError as error:
+        print(f"note: evaluated without its teacher: {error}", file=sys.stderr)
+        return None
+    return teacher

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from craft_jax import command
+from craft_jax import command, tables
 from craft_jax.errors import CraftError, TrainingStopped
 from craft_jax.evaluate import evaluate_workdir
 from craft_jax.train import train_and_evaluate
@@ -27,7 +27,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("craft_jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    print(command.summary(result))
+    print(tables.summary(result))
     print(f"results are in {written}")
     return 0
 

@@ -109,6 +109,17 @@ def _erm_views(config):
     return _view_count(config, config.views.ce_views), 0
 
 
+def _augmix_terms(config, s):
+    terms = {"ce": jnp.mean(_cross_entropy(config, s))}
+    if config.augmix.weight:
+        terms["jsd"] = config.augmix.weight * jnp.mean(losses.jensen_shannon(s.student.logits))
+    return Terms(terms)
+
+
+def _augmix_views(config):
+    return (config.views.count + 1 if config.augmix.weight else _erm_views(config)[0]), 0
+
+
 def _kd_terms(config, s):
     terms = {"ce": jnp.mean(_cross_entropy(config, s))}
     if config.kd.weight:
@@ -238,6 +249,7 @@ def _craft_init(config, key, student, teacher, labels):
 
 METHODS = {
     "erm": Method(_erm_terms, _erm_views, reads=()),
+    "augmix": Method(_augmix_terms, _augmix_views, reads=("augmix",)),
     "kd": Method(_kd_terms, _kd_views, reads=("teacher", "kd")),
     "attkd": Method(_attention_terms, _attention_views, reads=("teacher", "attention")),
     "crd": Method(_crd_terms, _crd_views, crd.init, crd.check, reads=("teacher", "crd")),
@@ -250,10 +262,19 @@ METHODS = {
 }
 
 
-def unread(method, keys):
-    """Which of some dotted keys belong to other methods: `method` is a name in METHODS."""
-    own = METHODS[method].reads
-    sections = {section for m in METHODS.values() for section in m.reads or ()}
+def trained_corruptions(config):
+    """The names of the corruptions that a run's networks see in training; AugMix's operations are none."""
+    makes_views = max(METHODS[config.method].views(config)) > 1
+    return list(config.views.corruptions) if makes_views and config.views.kind == "corruptions" else []
+
+
+def unread(config, keys):
+    """Which of some dotted keys the run does not read: another method's, or the other kind of views'."""
+    own = METHODS[config.method].reads
     if own is None:
         return []
-    return [key for key in keys if key.split(".")[0] in sections - set(own)]
+    others = {section for m in METHODS.values() for section in m.reads or ()} - set(own)
+    if "augmix" in (config.views.kind, config.teacher.method):
+        others -= {"augmix"}
+    drawn = ("views.corruptions", "views.severities", "views.group_size")
+    return [k for k in keys if k.split(".")[0] in others or (config.views.kind == "augmix" and k in drawn)]

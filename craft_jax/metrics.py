@@ -1,4 +1,4 @@
-"""Accuracy and calibration from logits, in NumPy float64."""
+"""Accuracy, calibration and agreement from logits, in NumPy float64."""
 
 import numpy as np
 
@@ -38,3 +38,14 @@ def ece(logits, labels, bins=15):
     gap = np.zeros(bins)
     np.add.at(gap, bin_of, correct - confidence)
     return float(np.abs(gap).sum() / len(labels))
+
+
+def confidence_on_errors(logits, labels):
+    """Mean probability of the predicted class where it is wrong: (N, K), (N,) -> [0, 1], or None."""
+    wrong = np.argmax(logits, axis=-1) != labels
+    return float(np.exp(log_softmax(logits[wrong])).max(axis=-1).mean()) if wrong.any() else None
+
+
+def agreement(logits, others):
+    """Percent of examples on which two networks predict the same class: (N, K) twice -> float."""
+    return 100.0 * int(np.sum(np.argmax(logits, axis=-1) == np.argmax(others, axis=-1))) / len(logits)

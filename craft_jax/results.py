@@ -17,6 +17,7 @@ def describe(run, workdir, dataset, teacher, steps):
     """Print what a run will do, before it does it."""
     config = run.config
     seen, taught = run.method.views(config)
+    made = f" (clean and {config.views.kind})" if max(seen, taught) > 1 else ""
     device = jax.devices()[0]
     lines = {
         "workdir": workdir,
@@ -24,13 +25,14 @@ def describe(run, workdir, dataset, teacher, steps):
         "data": f"{dataset.name}, {len(dataset.train_labels)} training images, "
         f"{len(dataset.test_labels)} for {dataset.evaluation_split}",
         "student": f"{config.student.name} ({config.dtype}), seed {config.seed}",
-        "views": f"{seen} for the student, {taught} for the teacher",
+        "views": f"{seen} for the student, {taught} for the teacher" + made,
         "steps": f"{steps} of {config.batch_size} images ({config.epochs} epochs)",
         "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
     }
     if teacher:
         record = teacher.record
-        lines["teacher"] = f"{record['name']}, {record['clean_accuracy']:.2f}% clean ({record['checkpoint']})"
+        accuracy = f"{record['clean_accuracy']:.2f}% clean"
+        lines["teacher"] = f"{record['name']} by {record['method']}, {accuracy} ({record['checkpoint']})"
     print("\n".join(f"{key + ':':9}{value}" for key, value in lines.items()), flush=True)
 
 

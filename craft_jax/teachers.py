@@ -16,7 +16,7 @@ class Teacher(NamedTuple):
     Attributes:
       model: a models.Model.
       variables: {"params", "batch_stats"}, NumPy arrays; never trained, never in the student's checkpoint.
-      record: what results.json says of it: name, seed, accuracies, where it lies.
+      record: what results.json says of it: name, method, seed, accuracies, where it lies.
     """
 
     model: Any
@@ -57,8 +57,7 @@ def _is_done(workdir):
 
 def cache_path(config, wanted, dataset):
     """Where the teacher of a teacher configuration lies: named by what it was trained on and how."""
-    flat = configuration.flatten(wanted)
-    identity = {key: flat[key] for key in configuration.TEACHER_KEYS}
+    identity = configuration.teacher_identity(wanted)
     identity["data"] = dataset.fingerprint
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     name = f"{dataset.name}-{wanted.student.name}-seed{wanted.seed}-{digest[:10]}"
@@ -89,6 +88,7 @@ def load(workdir, dataset, config):
     kept = ("clean_accuracy", "robust_accuracy", "corruptions", "cost")
     record = {
         "name": network.config.student.name,
+        "method": network.config.method,
         "dataset": card["name"],
         "seed": network.config.seed,
         "step": network.step,

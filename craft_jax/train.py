@@ -1,6 +1,7 @@
 """A run: its teacher, its state, the loop, checkpoints, metrics, and the result."""
 
 import contextlib
+import datetime
 import functools
 import time
 from pathlib import Path
@@ -48,6 +49,7 @@ def train_and_evaluate(config, workdir, dataset=None):
     card = data.card(dataset)
     if result := _finished(workdir, config, card):
         return result
+    targets = evaluate.prepare(config, dataset)  # now: a file that is missing shall not cost a training
     teacher = None
     if _needs_teacher(config):
         teacher = teachers.find_or_train(config, dataset, train_and_evaluate)
@@ -56,7 +58,7 @@ def train_and_evaluate(config, workdir, dataset=None):
         if result := _finished(workdir, config, card):
             return result
         checkpoint.claim(workdir, config, card, teacher.record if teacher else None)
-        return _train_and_evaluate(config, workdir, dataset, teacher)
+        return _train_and_evaluate(config, workdir, dataset, teacher, targets)
 
 
 def _needs_teacher(config):
@@ -75,7 +77,7 @@ def _finished(workdir, config, card):
     return result
 
 
-def _train_and_evaluate(config, workdir, dataset, teacher):
+def _train_and_evaluate(config, workdir, dataset, teacher, targets):
     started = time.time()
     steps_per_epoch = len(dataset.train_labels) // config.batch_size
     steps = steps_per_epoch * config.epochs
@@ -107,7 +109,8 @@ def _train_and_evaluate(config, workdir, dataset, teacher):
             raise
     evaluated_at = time.time()
     variables = state["student"]
-    measured = evaluate.evaluate(predict, variables, dataset, config, run.mesh)
+    taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
+    measured = evaluate.evaluate((predict, variables), dataset, config, run.mesh, targets, taught)
     timings |= {
         "evaluation_seconds": time.time() - evaluated_at,
         "process_seconds": time.time() - started,
@@ -170,11 +173,12 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             logs = done % config.log.every_steps == 0 or done == steps
             values = {}
             if saves or logs:
-                latest = _fetch_finite(pending)
+                latest = _fetch_finite(pending, writer)
                 progress.set_postfix(loss=f"{latest['loss']:.3f}", refresh=False)
             if logs:
-                values = {"epoch": done / batches.steps_per_epoch, **latest}
+                values = {"epoch": done / batches.steps_per_epoch, "nan_count": 0, **latest}
                 values |= clock.throughput(done, config.batch_size)
+                clock.announce(done, steps)
             if _evaluates(config, done, batches.steps_per_epoch):
                 jax.block_until_ready(state)  # what is in flight is training, not evaluation
                 with clock.pause():
@@ -196,6 +200,7 @@ class _Clock:
     def __init__(self, start):
         self._began = time.time()
         self._steady, self._step, self._compile = None, start, None
+        self._announced = False
 
     def compiled(self, step):
         """The first step, which compiles, has been computed."""
@@ -208,6 +213,15 @@ class _Clock:
         began = time.time()
         yield
         self._steady += time.time() - began
+
+    def announce(self, step, steps):
+        """Say once how long training will take: at the first logged step that knows."""
+        if self._announced or self._steady is None or step == self._step or step == steps:
+            return
+        self._announced = True
+        each = (time.time() - self._steady) / (step - self._step)
+        left = datetime.timedelta(seconds=round(each * (steps - step)))
+        tqdm.write(f"time:    about {left} of training left, {1000 * each:.0f} ms a step")
 
     def throughput(self, step, batch_size):
         """{"images_per_second": ...} since the first step; empty where there was no other."""
@@ -229,8 +243,8 @@ def _evaluates(config, done, steps_per_epoch):
     return every > 0 and done % every == 0
 
 
-def _fetch_finite(pending):
-    """The newest metrics on the host; empties `pending` and fails if any are not finite."""
+def _fetch_finite(pending, writer):
+    """The newest metrics on the host; empties `pending`, and fails, logging so, if any are not finite."""
     steps = [step for step, _ in pending]
     fetched = jax.device_get([metrics for _, metrics in pending])
     pending.clear()
@@ -241,5 +255,6 @@ def _fetch_finite(pending):
             bad[step] = [name for name in names if name.startswith("loss/")] or names
     if bad:
         first = min(bad)
+        writer.write(first, {"nan_count": len(bad)})
         raise TrainingStopped(first, bad[first], count=len(bad))
     return fetched[-1]

@@ -2,6 +2,7 @@
 
 Every view of an image corrupts the same crop (design: view m is c_m(v_0)), so that views differ by the
 corruption alone and the teacher's movement between them measures sensitivity to corruption, not to crops.
+Instead of corruptions the views beside the clean one may be AugMix's (`views.kind`).
 """
 
 import functools
@@ -10,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from craft_jax import corruptions
+from craft_jax import augmix, corruptions
+
+KINDS = ("corruptions", "augmix")
 
 
 def crop_and_flip(key, images, padding, flip):
@@ -75,11 +78,34 @@ def corrupted(key, images, names, severities, group_size, mesh):
 
     batch = images.shape[0]
     groups = images.reshape(batch // group_size, group_size, *images.shape[1:])
+    return _on_each_device(local, key, groups, mesh).reshape(images.shape)
+
+
+def augmixed(key, images, severity, width, depth, alpha, mesh):
+    """One AugMix view; an image's draws depend on its place in the global batch, as in `corrupted`.
+
+    Args:
+      key: a scalar key.
+      images: (B, H, W, 3) uint8, sharded over the mesh's "data" axis.
+      severity, width, depth, alpha: see `augmix.augment`.
+      mesh: a mesh with the one axis "data".
+    Returns:
+      (B, H, W, 3) float32 in [0, 1].
+    """
+
+    def local(key_data, numbers, images):
+        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.wrap_key_data(key_data)))(numbers)
+        return augmix.augment(keys, images, severity, width, depth, alpha)
+
+    return _on_each_device(local, key, images, mesh)
+
+
+def _on_each_device(local, key, rows, mesh):
+    """local(key data, numbers, rows) on each device's rows; a number is a row's place in the global batch."""
     spread = jax.shard_map(
         local, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P("data"), check_vma=False
     )
-    numbers = jnp.arange(groups.shape[0])
-    return spread(jax.random.key_data(key), numbers, groups).reshape(images.shape)
+    return spread(jax.random.key_data(key), jnp.arange(rows.shape[0]), rows)
 
 
 def make(crop_key, corruption_key, images, count, config, mesh):
@@ -89,23 +115,18 @@ def make(crop_key, corruption_key, images, count, config, mesh):
       crop_key, corruption_key: scalar keys.
       images: (B, H, W, 3) uint8.
       count: V, how many views to make; view 0 is the clean one.
-      config: reads data.crop_padding, data.flip and views.*.
+      config: reads data.crop_padding, data.flip, views.* and augmix.*.
       mesh: a mesh with the one axis "data".
     Returns:
       (V, B, H, W, 3) float32 in [0, 1].
     """
     images = crop_and_flip(crop_key, images, config.data.crop_padding, config.data.flip)
     clean = images.astype(jnp.float32) / 255.0
-    views = [clean]
-    for m in range(1, count):
-        views.append(
-            corrupted(
-                jax.random.fold_in(corruption_key, m),
-                clean,
-                config.views.corruptions,
-                config.views.severities,
-                config.views.group_size,
-                mesh,
-            )
-        )
-    return jnp.stack(views)
+    view_key = functools.partial(jax.random.fold_in, corruption_key)
+    if config.views.kind == "augmix":
+        settings = config.augmix.severity, config.augmix.width, config.augmix.depth, config.augmix.alpha
+        # A loop that is compiled once: it takes XLA seconds.
+        others = jax.lax.map(lambda m: augmixed(view_key(m), images, *settings, mesh), jnp.arange(1, count))
+        return jnp.concatenate([clean[None], others])
+    settings = config.views.corruptions, config.views.severities, config.views.group_size
+    return jnp.stack([clean, *(corrupted(view_key(m), clean, *settings, mesh) for m in range(1, count))])

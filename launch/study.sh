@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The five methods over seeds from one teacher a dataset, then a table. Each run goes on from its last
+# The methods over seeds from one teacher a dataset, then a table. Each run goes on from its last
 # checkpoint, so the same command continues a study that was cut off. Further arguments go to every run:
 #
 #   SEEDS="0 1 2" bash launch/study.sh                                     # the paper's protocol, on a GPU
@@ -12,7 +12,7 @@ preset="${PRESET:-}"
 out="${OUT:-runs/study${preset:+_${preset//,/_}}}"
 workdirs=()
 for seed in ${SEEDS:-0}; do
-  for method in ${METHODS:-erm kd attkd crd craft}; do
+  for method in ${METHODS:-erm augmix kd attkd crd craft}; do
     workdir="$out/$method/seed$seed"
     echo "== $workdir"
     python -m craft_jax.main --config="configs/$method.py${preset:+:$preset}" \

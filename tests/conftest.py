@@ -4,9 +4,11 @@ import atexit
 import dataclasses
 import functools
 import hashlib
+import http.server
 import os
 import shutil
 import tempfile
+import threading
 
 # Most of the suite's time would be XLA compiling the same small programs again: tests, and the processes
 # that they start, share one cache of them for the length of a session. Set before JAX is imported.
@@ -19,11 +21,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import numpy as np
 import pytest
 
-from configs import attkd, craft, crd, erm, kd
+from configs import attkd, augmix, craft, crd, erm, kd
 from craft_jax import data, models
 from craft_jax.models.resnet import ResNet
 
-CONFIGS = {"erm": erm, "kd": kd, "attkd": attkd, "crd": crd, "craft": craft}
+CONFIGS = {"erm": erm, "augmix": augmix, "kd": kd, "attkd": attkd, "crd": crd, "craft": craft}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -81,3 +83,20 @@ def make_config(tmp_path):
         return config
 
     return make
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A web server on this machine: (its folder, its address)."""
+    folder = tmp_path_factory.mktemp("served")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()

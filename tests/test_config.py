@@ -9,6 +9,7 @@ import json
 import textwrap
 from pathlib import Path
 
+import jax
 import ml_collections
 import pytest
 
@@ -21,7 +22,7 @@ FILES = sorted(path.name for path in (ROOT / "configs").glob("[!_]*.py"))
 PRESETS = config_file.import_file(ROOT / "configs" / "default.py").PRESETS
 
 # Text that nothing can check before the data is there: paths.
-PATHS = {"data.dir", "teacher.checkpoint", "teacher.cache", "eval.dir"}
+PATHS = {"data.dir", "teacher.checkpoint", "teacher.cache", "eval.dir", "eval.reference"}
 
 
 def load(name="craft.py", **overrides):
@@ -91,11 +92,18 @@ def test_a_file_names_its_method():
 
 
 def test_files_differ_in_their_method_and_share_the_protocol():
-    for name in (f"{method}.py" for method in methods.METHODS):
-        flat = configuration.flatten(load(name))
-        assert {k: v for k, v in flat.items() if k != "method"} == {
-            k: v for k, v in DEFAULT.items() if k != "method"
+    for method in methods.METHODS:
+        own = {"method", "views.kind"} if method == "augmix" else {"method"}
+        flat = configuration.flatten(load(f"{method}.py"))
+        assert {k: v for k, v in flat.items() if k not in own} == {
+            k: v for k, v in DEFAULT.items() if k not in own
         }
+
+
+def test_augmix_has_its_papers_views_whatever_the_preset():
+    for preset in ("", *PRESETS):
+        views = config_file.load(f"{ROOT / 'configs' / 'augmix.py'}:{preset}").views
+        assert (views.kind, views.count) == ("augmix", 2)
 
 
 def test_documented_defaults():
@@ -114,6 +122,7 @@ def test_documented_defaults():
         "optimizer.momentum": 0.9,
         "optimizer.weight_decay": 5e-4,
         "views.count": 2,
+        "views.kind": "corruptions",
         "views.ce_views": "clean",
         "views.distill_views": "clean",
         "views.distill_target": "own",
@@ -136,6 +145,9 @@ def test_documented_defaults():
     }
     expected |= {"crd.weight": 0.8, "crd.temperature": 0.1, "crd.momentum": 0.5}
     expected |= {"crd.bank": "memory", "crd.negatives": 16384}
+    # AugMix's public code on CIFAR, where depth is -1 for random.
+    expected |= {"augmix.severity": 3, "augmix.width": 3, "augmix.depth": 0, "augmix.alpha": 1.0}
+    expected |= {"augmix.weight": 12.0, "teacher.method": "erm"}
     # Public code's 1000 a stage, for three, goes with its mean over positions.
     expected |= {"attention.reduction": "mean", "attention.weight": 3000.0}
     assert {k: DEFAULT.get(k) for k in expected} == expected
@@ -162,6 +174,21 @@ def test_matched_and_the_order_of_presets():
     # The later preset wins where two set the same key.
     assert config_file.load(f"{path}:digits,cifar10_cpu").epochs == 10
     assert config_file.load(f"{path}:cifar10_cpu,digits").epochs == 6
+
+
+@pytest.mark.parametrize(
+    ("family", "extra"),
+    [("noise", "speckle_noise"), ("blur", "gaussian_blur"), ("weather", "spatter"), ("digital", "saturate")],
+)
+def test_a_family_can_be_left_unseen(family, extra):
+    path = ROOT / "configs" / "craft.py"
+    whole, without = config_file.load(f"{path}:"), config_file.load(f"{path}:without_{family}")
+    assert set(whole.views.corruptions) - set(without.views.corruptions) == {extra}
+    assert [d.split(":")[0] for d in configuration.differences(whole, without)] == [
+        "config.views.corruptions"
+    ]
+    with pytest.raises(ConfigError, match=f"{extra} is not among"):
+        config_file.load(f"{path}:without_{family},without_{family}")
 
 
 def test_no_default_overlap():
@@ -305,6 +332,8 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("data.name", ["cifar10", "cifar100", "digits", "npz"]),
         ("student.name", models.REGISTRY),  # evaluated below: tests/conftest.py adds one
         ("teacher.name", models.REGISTRY),
+        ("teacher.method", ["erm", "augmix"]),
+        ("views.kind", ["corruptions", "augmix"]),
         ("views.corruptions", list(corruptions.NAMES)),
         ("views.severities", list("12345")),
         ("views.ce_views", ["clean", "all"]),
@@ -315,6 +344,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("contrastive.stages", list("123")),
         ("dealign.kind", list(losses.KINDS)),
         ("dealign.form", list(losses.FORMS)),
+        ("eval.source", ["regenerated", "cifar10_c", "cifar10_corrupted", "cifar10_1"]),
         ("eval.corruptions", list(corruptions.NAMES)),
         ("eval.severities", list("12345")),
     ],
@@ -352,6 +382,11 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("optimizer.weight_decay", [-1e-9], [0.0]),
         ("views.count", [-1], [0, 1, 5]),
         ("views.group_size", [0, -8], [1, 128]),
+        ("augmix.severity", [0, 11], [1, 10]),
+        ("augmix.width", [0], [1, 5]),
+        ("augmix.depth", [-1], [0, 1, 4]),
+        ("augmix.alpha", [0.0], [0.1, 10.0]),
+        ("augmix.weight", [-1e-9], [0.0]),
         ("kd.weight", [-1e-9], [0.0]),
         ("kd.temperature", [0.0], [0.5]),
         ("contrastive.weight", [-0.5], [0.0]),
@@ -427,6 +462,23 @@ def test_overlap():
     assert faults(config) == []
 
 
+def test_augmix_views_read_no_corruptions_and_no_groups():
+    """What is not read cannot overlap with what is evaluated, nor fail to divide a batch."""
+    settings = {"views__corruptions": ("contrast",), "views__group_size": 7}
+    assert len(faults(load("craft.py", **settings))) == 2
+    assert faults(load("craft.py", views__kind="augmix", **settings)) == []
+    assert faults(load("augmix.py", **settings)) == []
+
+
+def test_the_method_augmix_needs_its_views():
+    (line,) = faults(load("augmix.py", views__kind="corruptions"))
+    assert line == "config.views.kind: 'corruptions'; allowed for the method augmix: 'augmix'"
+    (line,) = faults(load("augmix.py", views__count=0))
+    assert line.startswith("config.views.count: 0; allowed for the method augmix: at least 1")
+    assert faults(load("augmix.py", views__count=1)) == []
+    assert faults(load("kd.py", views__kind="augmix", views__count=0)) == []
+
+
 def test_digits_are_never_flipped():
     config = load(data__name="digits")
     (line,) = faults(config)
@@ -438,6 +490,41 @@ def test_digits_are_never_flipped():
 def test_npz_needs_a_path():
     assert "npz" in faults_at(load(data__name="npz"), "data.dir")[0]
     assert faults(load(data__name="npz", data__dir="images.npz")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("regenerated", ["cifar10", "cifar100", "digits", "npz"]),
+        ("cifar10_c", ["cifar10", "cifar100"]),
+        ("cifar10_corrupted", ["cifar10"]),
+        ("cifar10_1", ["cifar10"]),
+    ],
+)
+def test_shifted_images_are_of_the_data_set_that_was_trained_on(source, names):
+    files = "" if source == "regenerated" else "files"
+    for name in ("cifar10", "cifar100", "digits", "npz"):
+        config = load(eval__source=source, eval__dir=files, data__name=name, data__dir="x", data__flip=False)
+        lines = faults(config)
+        assert bool(lines) == (name not in names)
+        for line in lines:
+            assert line.startswith(f"config.eval.source: '{source}' with data.name={name}; allowed with it: ")
+            assert line.partition("with it: ")[2].split(" or ") == names
+
+
+def test_where_shifted_images_come_from():
+    assert faults_at(load(eval__source="cifar10_c"), "eval.dir")[0].startswith("config.eval.dir: empty; ")
+    assert faults(load(eval__source="cifar10_corrupted")) == []  # TFDS: data.dir, or TFDS's default
+    (line,) = faults(load(eval__dir="somewhere"))
+    assert line.startswith("config.eval.dir: 'somewhere'; allowed: '' for eval.source=regenerated")
+
+
+@pytest.mark.parametrize("source", ["cifar10_c", "cifar10_corrupted", "cifar10_1"])
+def test_tuning_runs_see_no_published_test_images(source):
+    (line,) = faults(load(eval__source=source, eval__dir="files", data__validation=5000))
+    assert line.startswith(
+        f"config.eval.source: '{source}' with data.validation=5000; allowed: 'regenerated'"
+    )
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.2, 0.3, 0.5), (0.5, 0.6), (1.5, -0.5), ()])
@@ -465,7 +552,7 @@ def test_primary_weights_that_sum_to_one():
     ],
 )
 def test_batches_divide_over_devices_and_groups(monkeypatch, devices, batch, teacher_batch, group, bad):
-    monkeypatch.setattr(configuration.jax, "device_count", lambda: devices)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
     config = load(batch_size=batch, teacher__batch_size=teacher_batch, views__group_size=group)
     lines = faults(config)
     assert [line.split(":")[0] for line in lines] == [f"config.{key}" for key in bad]
@@ -705,9 +792,19 @@ def test_teacher_config_is_the_teachers_recipe():
     assert (config.method, config.seed, config.teacher.checkpoint) == ("craft", 0, "somewhere")
 
 
+def test_an_augmix_teacher_has_its_papers_views_whatever_the_students():
+    config = load("kd.py", teacher__method="augmix", views__count=5, augmix__severity=4)
+    wanted = configuration.teacher_config(config)
+    assert (wanted.method, wanted.views.kind, wanted.views.count) == ("augmix", "augmix", 2)
+    assert (wanted.augmix.severity, wanted.views.ce_views) == (4, "clean")
+    assert methods.METHODS["augmix"].views(wanted) == (3, 0)
+    assert faults(config) == faults(wanted) == []
+    # An AugMix student's teacher is plain, unless asked for.
+    assert configuration.teacher_config(load("augmix.py")).method == "erm"
+
+
 def identity(config):
-    flat = configuration.flatten(configuration.teacher_config(config))
-    return {key: flat[key] for key in configuration.TEACHER_KEYS}
+    return configuration.teacher_identity(configuration.teacher_config(config))
 
 
 def test_teacher_identity_follows_the_teachers_keys_and_the_data_alone():
@@ -717,13 +814,24 @@ def test_teacher_identity_follows_the_teachers_keys_and_the_data_alone():
         assert {k for k in base if moved[k] != base[k]} == {becomes}
     shared = ("dtype", "data.name", "data.validation", "data.crop_padding", "data.flip")
     for key, value in DEFAULT.items():
-        if key in shared or key in RECIPE:
+        if key in shared or key in RECIPE or key == "teacher.method":
             continue
         moved = identity(load("craft.py", **{key.replace(".", "__"): changed(value)}))
         assert moved == base, f"{key} is not the teacher's"
     for key in shared:
         moved = identity(load("craft.py", **{key.replace(".", "__"): changed(DEFAULT[key])}))
         assert {k for k in base if moved[k] != base[k]} == {key}
+
+
+def test_an_augmix_teacher_is_what_it_reads_too():
+    base, plain = identity(load("craft.py", teacher__method="augmix")), identity(load("craft.py"))
+    assert base["method"] == "augmix" and base | plain == base
+    reads = {key for key in DEFAULT if key.startswith("augmix.")}
+    for key, value in DEFAULT.items():
+        if key.startswith(("augmix.", "views.", "kd.")) or key == "method":
+            other = load("craft.py", teacher__method="augmix", **{key.replace(".", "__"): changed(value)})
+            moved = {k for k in base if identity(other)[k] != base[k]}
+            assert moved == ({key} & reads), key
 
 
 def test_teacher_file_is_the_teacher_of_the_others():

@@ -1,8 +1,6 @@
 """Data sets: shapes, splits, fingerprints, and one clear error for whatever is missing or wrong."""
 
-import functools
 import hashlib
-import http.server
 import io
 import json
 import os
@@ -11,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
 
@@ -344,23 +341,6 @@ def cifar_archive(name):
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """A web server on this machine: (its folder, its address)."""
-    folder = tmp_path_factory.mktemp("served")
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
 def prepared(served, tmp_path_factory):
     """A directory into which both sets were downloaded and prepared, and what they should hold."""
     folder, address = served
@@ -428,15 +408,15 @@ def test_tfds_default_directory(prepared, offline, monkeypatch):
 
 def test_tfds_takes_the_newest_version_and_no_unfinished_one(prepared):
     root, _ = prepared
-    assert tfds._find(root, "cifar10") == root / "cifar10" / "3.0.2"
-    assert tfds._find(root, "svhn") is None
+    assert tfds.find(root, "cifar10") == root / "cifar10" / "3.0.2"
+    assert tfds.find(root, "svhn") is None
 
 
 @pytest.mark.parametrize("names", [("3.0.2", "3.0.10", "incomplete.XY_4.0.0", "notes")])
 def test_tfds_versions_are_numbers(tmp_path, names):
     for name in names:
         (tmp_path / "cifar10" / name).mkdir(parents=True)
-    assert tfds._find(tmp_path, "cifar10").name == "3.0.10"
+    assert tfds.find(tmp_path, "cifar10").name == "3.0.10"
 
 
 def run_python(code, **environment):

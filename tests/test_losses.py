@@ -110,6 +110,15 @@ def ref_logit_kd(student, teacher, t):
     return out
 
 
+def ref_jensen_shannon(logits):
+    out = []
+    for views in logits:
+        p = [ref_softmax(v) for v in views]
+        mixture = [sum(row[k] for row in p) / len(p) for k in range(len(p[0]))]
+        out.append(sum(q * math.log(q / m) for row in p for q, m in zip(row, mixture, strict=True)) / len(p))
+    return out
+
+
 def ref_attention_map(h, height, width):
     """h (H, W, C) -> flat list: energy, adaptive average pooling, then division by the norm."""
     rows, columns, channels = h.shape
@@ -257,6 +266,7 @@ CASES = {
         [normal(8, 3, 5), normal(9, 3, 5)],
         [True, False],
     ),
+    "jensen_shannon": (losses.jensen_shannon, [normal(15, 3, 4, 5)], [True]),
     "attention_transfer": (losses.attention_transfer, [STAGES_S, STAGES_T], [True, False]),
     "embed": (
         lambda s, w: jnp.sum(losses.embed(s, w) ** 3, axis=1),
@@ -426,6 +436,42 @@ def test_logit_kd_extreme_logits(dtype):
     student = jnp.array([[-1e4, 1e4], [1e4, -1e4]], dtype)
     values = check_finite(lambda s: losses.logit_kd(s, teacher, 4.0), student)
     check_value(values, [8e4, 0.0], rtol=1e-2)
+
+
+# ----------------------------------------------------------------------------------- jensen_shannon
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_jensen_shannon_reference(views):
+    x = normal(26, 4, views, 5, scale=2)
+    if views == 1:  # a prediction is its own mixture
+        check_value(jitted.jensen_shannon(x), np.zeros(4))
+    else:
+        check_reference(losses.jensen_shannon, ref_jensen_shannon, x)
+
+
+def test_jensen_shannon_by_hand():
+    same = np.repeat(normal(27, 3, 1, 6, scale=3), 4, 1)
+    check_value(jitted.jensen_shannon(same), np.zeros(3))
+    # Each view certain of a class of its own: KL(p_v || mixture) = log V.
+    disjoint = 200 * np.eye(3, 5, dtype=np.float32)[None]
+    check_value(jitted.jensen_shannon(disjoint), [math.log(3)])
+    # p = (1, 0) and (1/2, 1/2), mixture (3/4, 1/4): (log 4/3 + log(2/3)/2 + log(2)/2) / 2 = log(64/27) / 4.
+    halves = np.float32([[[300, 0], [0, 0]]])
+    check_value(jitted.jensen_shannon(halves), [math.log(64 / 27) / 4])
+    # The order of the views does not matter, nor a constant added to a view's logits.
+    x = normal(28, 3, 3, 4)
+    moved = x[:, [2, 0, 1]] + normal(29, 3, 3, 1)
+    check_value(jitted.jensen_shannon(moved), jitted.jensen_shannon(x))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_jensen_shannon_extreme_logits(dtype):
+    rows = [[[1e4, 0, 0], [0, 1e4, 0]], [[-1e4, 0, 1e4], [-1e4, 0, 1e4]], [[0, 0, 0], [1e30, 0, 0]]]
+    values = check_finite(losses.jensen_shannon, jnp.asarray(rows, dtype))
+    # The last: thirds against certainty, mixture (2/3, 1/6, 1/6).
+    third = (math.log(1 / 2) / 3 + 2 * math.log(2) / 3 + math.log(3 / 2)) / 2
+    check_value(values, [math.log(2), 0, third])
 
 
 # ------------------------------------------------------------------------------- attention_transfer

@@ -115,6 +115,13 @@ def ref_kd(student, teacher, temperature):
     return temperature**2 * sum(p * math.log(p / q) for p, q in zip(p_t, p_s, strict=True))
 
 
+def ref_jensen_shannon(logits):
+    """logits: (V, K) of one image."""
+    p = [softmax(z) for z in logits]
+    mixture = [sum(column) / len(p) for column in zip(*p, strict=True)]
+    return sum(q * math.log(q / m) for row in p for q, m in zip(row, mixture, strict=True)) / len(p)
+
+
 def ref_attention(student, teacher, reduction):
     """Maps (H, W, C) of one view, of one size a stage."""
     total = 0.0
@@ -200,7 +207,7 @@ def ref_dealignment(z, u, form):
 
 
 def ref_terms(config, s):
-    """{name: scalar} of erm, kd, attkd and craft."""
+    """{name: scalar} of erm, augmix, kd, attkd and craft."""
     v = config.views
     everything, clean = range(v.count + 1), range(1)
     ce_views = everything if v.ce_views == "all" else clean
@@ -211,6 +218,9 @@ def ref_terms(config, s):
     terms = {"ce": sum(ce) / B}
     if config.method == "erm":
         return terms
+    if config.method == "augmix":
+        jsd = [ref_jensen_shannon(logits[b]) for b in range(B)]
+        return terms | {"jsd": config.augmix.weight * sum(jsd) / B}
 
     taught = np.asarray(s.teacher.logits, np.float64)
 
@@ -280,6 +290,13 @@ VIEWS = [
 def test_erm(ce):
     found, signals = check(make_config("erm", views__ce_views=ce))
     assert found.reliability is None and signals.teacher is None
+
+
+@pytest.mark.parametrize("ce", ["clean", "all"])
+def test_augmix(ce):
+    found, signals = check(make_config("augmix", views__ce_views=ce, augmix__weight=1.7))
+    assert found.reliability is None and signals.teacher is None
+    check(make_config("augmix", views__count=1, views__ce_views=ce))
 
 
 @pytest.mark.parametrize("settings", VIEWS, ids=lambda s: "-".join(s.values()))
@@ -408,7 +425,13 @@ def test_craft_without_a_term(zero):
 
 
 @pytest.mark.parametrize(
-    ("method", "weight"), [("kd", "kd__weight"), ("attkd", "attention__weight"), ("crd", "crd__weight")]
+    ("method", "weight"),
+    [
+        ("augmix", "augmix__weight"),
+        ("kd", "kd__weight"),
+        ("attkd", "attention__weight"),
+        ("crd", "crd__weight"),
+    ],
 )
 def test_a_method_of_weight_zero_is_erm(method, weight):
     more = {"crd__negatives": 8} if method == "crd" else {}
@@ -472,6 +495,9 @@ def test_views_of_the_baselines(count):
         distill = everything if settings["views__distill_views"] == "all" else 1
         own = settings["views__distill_target"] == "own"
         assert methods.METHODS["erm"].views(config) == (ce, 0), "ERM distils nothing"
+        assert methods.METHODS["augmix"].views(config) == (everything, 0)
+        config.augmix.weight = 0.0
+        assert methods.METHODS["augmix"].views(config) == (ce, 0), "then nothing reads the others"
         for name in ("kd", "attkd", "crd"):
             views = methods.METHODS[name].views(config)
             assert views == (max(ce, distill), distill if own else 1), name
@@ -512,7 +538,7 @@ def read_views(gradient):
     return {v for leaf in leaves for v in range(leaf.shape[1]) if np.abs(leaf[:, v]).max() > 0}
 
 
-@pytest.mark.parametrize("method", ["erm", "kd", "craft"])
+@pytest.mark.parametrize("method", ["erm", "augmix", "kd", "craft"])
 @pytest.mark.parametrize("settings", [VIEWS[2], VIEWS[4]], ids=lambda s: "-".join(s.values()))
 def test_every_forwarded_view_is_read(method, settings):
     weights = {"contrastive__weight": 0.0, "dealign__weight": 0.0} if method == "craft" else {}
@@ -614,3 +640,41 @@ def test_projections():
 def test_methods_without_parameters(method):
     signals = make_signals(make_config(method))
     assert signals.params == {} and signals.memory == ()
+
+
+# ----------------------------------------------------------------------------------------------------
+# What a run trains on, and what it reads
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "trained"),
+    [
+        ("erm", {}, False),
+        ("erm", {"views__ce_views": "all"}, True),
+        ("kd", {}, False),
+        ("kd", {"views__distill_views": "all"}, True),
+        ("craft", {}, True),
+        ("craft", {"views__kind": "augmix"}, False),
+        ("erm", {"views__ce_views": "all", "views__kind": "augmix"}, False),
+        ("augmix", {}, False),
+    ],
+)
+def test_trained_corruptions(method, settings, trained):
+    config = make_config(method, **settings)
+    assert methods.trained_corruptions(config) == (list(config.views.corruptions) if trained else [])
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "unread"),
+    [
+        ("erm", {}, {"kd.weight", "teacher.epochs", "augmix.severity"}),
+        ("kd", {}, {"augmix.severity"}),
+        ("kd", {"teacher__method": "augmix"}, set()),  # its teacher reads it
+        ("craft", {"views__kind": "augmix"}, {"views.corruptions", "views.group_size"}),
+        ("augmix", {}, {"kd.weight", "teacher.epochs", "views.corruptions", "views.group_size"}),
+    ],
+)
+def test_keys_that_a_run_does_not_read(method, settings, unread):
+    keys = ["seed", "kd.weight", "teacher.epochs", "augmix.severity", "views.corruptions"]
+    keys += ["views.group_size", "views.count", "eval.corruptions"]
+    assert set(methods.unread(make_config(method, **settings), keys)) == unread

@@ -60,6 +60,33 @@ def test_against_loops(seed):
         assert type(value) is float, "JSON takes no NumPy scalars"
 
 
+def confidence_of_errors(logits, labels):
+    pairs = zip(logits, labels, strict=True)
+    wrong = [ref_softmax([float(x) for x in z]) for z, y in pairs if z.argmax() != y]
+    return sum(map(max, wrong)) / len(wrong) if wrong else None
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_confidence_on_errors_against_the_loop(seed):
+    logits, labels = random_case(seed)
+    assert metrics.confidence_on_errors(logits, labels) == pytest.approx(
+        confidence_of_errors(logits, labels), rel=1e-9
+    )
+
+
+def test_confidence_on_errors_by_hand():
+    logits = with_confidences(0.9, 0.7, 0.6)
+    assert metrics.confidence_on_errors(logits, np.array([0, 1, 1])) == pytest.approx(0.65)
+    assert metrics.confidence_on_errors(logits, np.array([0, 0, 0])) is None
+
+
+def test_agreement_by_hand():
+    logits = np.array([[1.0, 2.0, 0.0], [3.0, 1.0, 2.0], [0.0, 0.0, 5.0], [1.0, 0.0, 0.0]])
+    others = np.array([[0.0, 9.0, 8.0], [0.0, 1.0, 2.0], [0.0, 0.0, 1.0], [0.2, 0.1, 0.1]])
+    assert metrics.agreement(logits, others) == 75.0
+    assert metrics.agreement(logits, logits) == 100.0 and type(metrics.agreement(logits, others)) is float
+
+
 def test_log_softmax_against_the_loop():
     logits, _ = random_case(3, n=5)
     expected = [[math.log(p) for p in ref_softmax([float(x) for x in z])] for z in logits]
@@ -156,7 +183,9 @@ class Predict:
 
 def logits_of(images, batch_size, name=None, severity=None, predict=None):
     mesh = meshes.make()
-    return evaluate.logits_of(predict or Predict(), "variables", images, batch_size, mesh, name, severity)
+    networks = [(predict or Predict(), "variables")]
+    (found,) = evaluate.logits_of(networks, images, batch_size, mesh, name, severity)
+    return found
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
@@ -223,7 +252,8 @@ def measured():
     images = pixels(2, 9)
     labels = np.array([0, 1, 2, 0, 1, 2, 1, 0, 2], np.int32)
     dataset = SimpleNamespace(test_images=images, test_labels=labels, evaluation_split="test")
-    result = evaluate.evaluate(Predict(), "variables", dataset, config, meshes.make())
+    targets = evaluate.prepare(config, dataset)
+    result = evaluate.evaluate((Predict(), "variables"), dataset, config, meshes.make(), targets)
     return result, labels[:7], images[:7], config, dataset
 
 
@@ -253,6 +283,10 @@ def test_the_table_by_hand(measured):
     for metric in ("nll", "ece"):
         mean = sum(getattr(metrics, metric)(z, labels) for z in cells.values()) / 4
         assert result["corrupted"][metric] == pytest.approx(mean, rel=1e-5)
+    for name, parts in (("clean", {"clean": clean}), ("corrupted", cells)):
+        certain = [c for c in (confidence_of_errors(z, labels) for z in parts.values()) if c is not None]
+        assert result[name]["confidence_on_errors"] == pytest.approx(sum(certain) / len(certain), rel=1e-5)
+    assert result["teacher_evaluation"] is None and result["against_reference"] is None
     assert result["examples"] == 7
     assert result["evaluated_corruptions"] == ["contrast", "jpeg_compression"]
 

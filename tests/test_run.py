@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 import craft_jax
@@ -65,6 +69,15 @@ def test_one_command_trains_a_teacher_and_a_student_and_says_so(finished):
     assert measured["status"] == "done"
     assert set(measured["corruptions"]) == {"gaussian_noise", "contrast"}
     assert measured["teacher"]["name"] == "resnet8"
+    assert re.search(
+        r"^time:    about \d:\d\d:\d\d of training left, \d+ ms a step$", done.stdout, re.MULTILINE
+    )
+    # The teacher beside the student, as its own run measured it.
+    teacher = measured["teacher_evaluation"]
+    for key in ("clean_accuracy", "robust_accuracy", "corruptions"):
+        assert teacher[key] == measured["teacher"][key]
+    assert 0 <= teacher["agreement"]["clean"] <= 100
+    assert "agreement" in done.stdout
 
 
 def test_the_same_command_again_repeats_nothing(finished):
@@ -83,9 +96,25 @@ def test_evaluation_alone_gives_the_same_figures_and_leaves_the_result(finished)
     before = (base / "craft" / "results.json").read_bytes()
     run("--mode=eval", f"--workdir={base / 'craft'}", "--config.eval.batch_size=48", devices=2)
     measured = json.loads((base / "craft" / "eval" / "regenerated.json").read_text())
-    for key in ("corruptions", "clean_accuracy", "params_sha256"):
+    for key in ("corruptions", "clean_accuracy", "params_sha256", "families"):
         assert measured[key] == result(base / "craft")[key]
+    teacher = result(base / "craft")["teacher_evaluation"]
+    assert measured["teacher_evaluation"]["corruptions"] == teacher["corruptions"]
+    assert measured["teacher_evaluation"]["agreement"] == teacher["agreement"]
     assert (base / "craft" / "results.json").read_bytes() == before
+
+
+def test_evaluation_without_its_teacher_says_so(finished, tmp_path):
+    base, _, _ = finished
+    shutil.copytree(base / "craft", tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "teacher.json").read_text())
+    record["checkpoint"] = str(tmp_path / "gone")
+    (tmp_path / "run" / "teacher.json").write_text(json.dumps(record))
+    done = run("--mode=eval", f"--workdir={tmp_path / 'run'}")
+    assert "note: evaluated without its teacher: " in done.stderr and str(tmp_path / "gone") in done.stderr
+    measured = json.loads((tmp_path / "run" / "eval" / "regenerated.json").read_text())
+    assert measured["teacher_evaluation"] is None
+    assert measured["corruptions"] == result(base / "craft")["corruptions"]
 
 
 def test_evaluation_of_another_configuration_is_refused(finished):
@@ -108,8 +137,25 @@ def test_a_loaded_student_predicts_as_it_was_measured(finished):
         predict(digits.test_images[:2])
 
 
-def test_a_killed_process_goes_on_to_the_same_end(finished, tmp_path):
+@pytest.fixture(scope="module")
+def finished_crd(finished):
+    """A CRD run on the same teacher: banks, Z and heads are in its state."""
     base, words, _ = finished
+    (cache,) = (w for w in words if "cache" in w)
+    words = ("--config=configs/crd.py:smoke", f"--workdir={base / 'crd'}", cache, *words[3:])
+    return base, words, run(*words)
+
+
+def last_state(workdir):
+    """Every leaf of the last checkpoint, by its path."""
+    restored = ocp.StandardCheckpointer().restore((workdir / "checkpoints" / "43" / "default").absolute())
+    flat = jax.tree_util.tree_leaves_with_path(restored)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
+
+
+@pytest.mark.parametrize("method", ["craft", "crd"])
+def test_a_killed_process_goes_on_to_the_same_end(method, request, tmp_path):
+    base, words, _ = request.getfixturevalue("finished" if method == "craft" else "finished_crd")
     words = [
         *(w for w in words if "workdir" not in w and "checkpoint" not in w),
         f"--workdir={tmp_path}",
@@ -128,7 +174,12 @@ def test_a_killed_process_goes_on_to_the_same_end(finished, tmp_path):
     resumed = result(tmp_path)
     assert resumed["resumed_from"]
     assert resumed["resumed_from"][0] % 10 == 0
-    assert resumed["params_sha256"] == result(base / "craft")["params_sha256"]
+    assert resumed["params_sha256"] == result(base / method)["params_sha256"]
+    state, whole = last_state(tmp_path), last_state(base / method)
+    assert state.keys() == whole.keys()
+    for path, leaf in whole.items():  # CRD's banks, Z and heads; CRAFT's projections; momenta
+        np.testing.assert_array_equal(state[path], leaf, err_msg=path)
+    assert any(("bank" if method == "crd" else "projections") in path for path in whole), sorted(whole)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 44))
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from craft_jax import checkpoint, teachers, train
+from craft_jax import checkpoint, config_file, teachers, train
 from craft_jax.errors import CheckpointError
 
 
@@ -59,6 +61,33 @@ def test_another_recipe_or_other_data_is_another_teacher(make_config, digits):
     ):
         assert path(make_config("kd", **change)) != path(config), change
     assert path(config, dataclasses.replace(digits, fingerprint="other")) != path(config)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("kd.py", "cifar10-resnet56-seed1000-0a479ab392"),
+        ("craft.py:cifar10_cpu", "cifar10-resnet20-seed1000-46d3c453ab"),
+        ("kd.py:digits", "cifar10-resnet14-seed1000-5ef56d4f38"),
+        ("augmix.py:smoke", "cifar10-resnet8-seed1000-27339b0b0a"),
+    ],
+)
+def test_an_erm_teacher_keeps_its_name(spec, name):
+    """Or a version with more keys would train again what lies in caches: names as of 04095f0."""
+    from craft_jax.config import teacher_config
+
+    config = config_file.load(str(Path(__file__).parent.parent / "configs" / spec))
+    data = SimpleNamespace(name="cifar10", fingerprint="f" * 64)
+
+    def path():
+        return teachers.cache_path(config, teacher_config(config), data)
+
+    assert path() == Path("runs/teachers") / name
+    config.teacher.method = "augmix"
+    robust = path()
+    assert robust.name != name and robust == path()
+    config.augmix.severity = 5
+    assert path() != robust
 
 
 def test_runs_that_share_a_teacher_need_not_share_anything_else(make_config, digits, tmp_path):

@@ -193,9 +193,20 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_config, digits, tmp_path):
     assert result["status"] == "stopped"
     assert result["nan_count"] == 1
     assert result["stopped_at_step"] == stop.value.facts["stopped_at_step"]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["nan_count"] for row in rows] == [0] * (len(rows) - 1) + [1]
+    assert rows[-1]["step"] == result["stopped_at_step"]
     variables, step = checkpoint.restore_student(tmp_path)
     assert step < result["stopped_at_step"]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
+
+
+def test_a_missing_reference_or_file_is_said_before_the_training(make_config, digits, tmp_path, monkeypatch):
+    kill_at(monkeypatch, 0)
+    config = make_config("erm", **{"eval.reference": str(tmp_path / "nowhere")})
+    with pytest.raises(CheckpointError, match="nowhere"):
+        train.train_and_evaluate(config, tmp_path / "run", digits)
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_configuration_in_the_same_workdir_is_refused(make_config, digits, tmp_path):

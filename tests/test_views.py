@@ -245,13 +245,16 @@ print(json.dumps([jax.device_count(), *test_views.fingerprints()]))
 
 
 def fingerprints():
-    """Hashes of three views, a batch, and corrupted images for evaluation, on all devices of this process."""
+    """Hashes of three views, AugMix's, a batch, and images corrupted for evaluation, on all devices here."""
     config, mesh, images = make_config(("contrast", "gaussian_noise"), (4,)), meshes.make(), pixels(7, 12)
     found = [*maker(3, config)(1, 2, images)]
+    config.views.kind = "augmix"
+    found.append(maker(2, config)(1, 2, images)[1])
     dataset = SimpleNamespace(train_images=images, train_labels=np.arange(12, dtype=np.int32))
     found.append(np.asarray(Batches(dataset, 6, 0, mesh)(3)["image"]))
     # 7 images in batches of 6: the padded tail lies on the devices in another way.
-    found.append(logits_of(lambda _, x: x.reshape(len(x), -1), (), images[:7], 6, mesh, "contrast", 3))
+    network = (lambda _, x: x.reshape(len(x), -1), ())
+    found += logits_of([network], images[:7], 6, mesh, "contrast", 3)
     return [hashlib.sha256(array.tobytes()).hexdigest() for array in found]
 
 
@@ -275,7 +278,7 @@ def test_the_number_of_devices_does_not_matter():
     count, *hashes = json.loads(process.stdout)
     assert count == devices
     assert hashes == fingerprints()
-    assert len(set(hashes)) == 5
+    assert len(set(hashes)) == 6
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -141,6 +141,25 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def foreign(labels: np.ndarray, dataset: Dataset) -> str | None:
+    """Why `labels` (N,) cannot be those of N of the test images of `dataset`; None if they can."""
+    if labels.min() < 0 or labels.max() >= dataset.num_classes:
+        odd = labels.max() if labels.min() >= 0 else labels.min()
+        return (
+            f"has the label {odd}; {dataset.name} has the classes 0..{dataset.num_classes - 1}. "
+            "Are these the files of another data set?"
+        )
+    there = np.bincount(labels, minlength=dataset.num_classes)
+    allowed = np.bincount(dataset.test_labels, minlength=dataset.num_classes)
+    if (there > allowed).any():
+        label = int((there - allowed).argmax())
+        return (
+            f"has class {label} {there[label]} times; the {len(dataset.test_labels)} test images of "
+            f"{dataset.name} have it {allowed[label]} times. Are these the files of another data set?"
+        )
+    return None
+
+
 def card(dataset: Dataset) -> dict[str, Any]:
     """The facts about a data set that a result or an export carries; `json.dumps` takes it."""
     return {

@@ -7,13 +7,15 @@ checksum.
 """
 
 import contextlib
+import functools
 import io
 import re
+import shutil
 import tarfile
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,65 +66,82 @@ def load(name: str, directory: str) -> Source:
         network.
     """
     facts = SETS[name]
-    root = _root(directory)
-    with _quiet():
-        prepared = _find(root, name) or _download(root, name)
-        try:
-            train_images, train_labels = _read(prepared, "train", facts)
-            test_images, test_labels = _read(prepared, "test", facts)
-        except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise DataError(
-                f"the data in {prepared} cannot be read: {reason}\n"
-                "It must be complete, and prepared by TFDS in the array_record format. Remove that "
-                "directory to prepare it again, or give another with --config.data.dir=DIR."
-            ) from error
-    return Source(
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
-        facts.num_classes,
-        facts.mean,
-        facts.std,
-    )
+    root = root_of(directory, "data.dir")
+    with quiet():
+        prepared = find(root, name) or _download(root, name)
+        with explained(prepared, "data.dir"):
+            train_images, train_labels = read(open_split(prepared, "train"), facts.num_classes)
+            test_images, test_labels = read(open_split(prepared, "test"), facts.num_classes)
+    arrays = (train_images, train_labels, test_images, test_labels)
+    return Source(*arrays, facts.num_classes, facts.mean, facts.std)
 
 
-def _root(directory: str) -> Path:
+def root_of(directory: str, key: str) -> Path:
+    """The directory that the configuration's `key` names; TFDS's own where it is empty.
+
+    Raises:
+      DataError: it is not there.
+    """
     if not directory:
-        return Path(_tfds().core.constants.DATA_DIR)
+        return Path(library().core.constants.DATA_DIR)
     root = Path(directory).expanduser()
     if not root.is_dir():
-        raise DataError(f"data.dir={directory} is not a directory; give one that exists")
+        raise DataError(f"{key}={directory} is not a directory; give one that exists")
     return root
 
 
-def _find(root: Path, name: str) -> Path | None:
+def find(root: Path, name: str) -> Path | None:
     """The newest version's directory, complete or not; TFDS names unfinished ones otherwise."""
     versions = [path for path in (root / name).glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
     return max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
 
 
-def _read(prepared: Path, split: str, facts: Cifar) -> tuple[np.ndarray, np.ndarray]:
-    """All images (N, 32, 32, 3) uint8 and labels (N,) of a split, in the order of its files."""
-    tfds = _tfds()
+@contextlib.contextmanager
+def explained(prepared: Path, key: str) -> Iterator[None]:
+    """Makes whatever reading `prepared` raises a DataError that names it and the configuration's `key`."""
+    try:
+        yield
+    except Exception as error:
+        raise DataError(
+            f"the data in {prepared} cannot be read: {_reason(error)}\n"
+            "It must be complete, and prepared by TFDS in the array_record format. Remove that "
+            f"directory to prepare it again, or give another with --config.{key}=DIR."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def open_split(prepared: Path, split: str) -> Any:
+    """A sequence of a split's examples, in the order of its files, their images still encoded."""
+    tfds = library()
     builder = tfds.builder_from_directory(prepared)
     if builder.info.file_format.value != "array_record":
         raise ValueError(f"its files are {builder.info.file_format.value}, not array_record")
     source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-    count = builder.info.splits[split].num_examples
-    if count == 0:
+    if len(source) == 0:
         raise ValueError(f"its {split} split is empty")
+    return source
+
+
+def read(source: Any, num_classes: int, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` images (N, 32, 32, 3) uint8 and labels (N,) of `open_split`'s; None for all.
+
+    Raises:
+      ValueError: a label is outside 0..K-1. (TFDS's own errors are of many types: see `explained`.)
+    """
+    count = len(source) if count is None else count
     images = np.empty((count, 32, 32, 3), np.uint8)
     labels = np.empty(count, np.int64)
-    with tqdm(total=count, desc=f"reading {split} images", delay=5, leave=False, disable=None) as progress:
+    with tqdm(total=count, desc="reading images", delay=5, leave=False, disable=None) as progress:
         for start in range(0, count, BLOCK):
             rows = range(start, min(start + BLOCK, count))
             for row, example in zip(rows, source.__getitems__(rows), strict=True):
                 images[row], labels[row] = _decode(example["image"]), example["label"]
             progress.update(len(rows))
-    if labels.min() < 0 or labels.max() >= facts.num_classes:
-        raise ValueError(f"a label is outside 0..{facts.num_classes - 1}")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"a label is outside 0..{num_classes - 1}")
     return images, labels
 
 
@@ -138,28 +157,50 @@ def _decode(encoded: bytes) -> np.ndarray:
 
 
 def _download(root: Path, name: str) -> Path:
-    """Downloads and prepares `name` under `root`; leaves nothing behind where it fails."""
-    fault = _unreachable(SETS[name].url, PROBE_SECONDS)
+    ways_out = functools.partial(_ways_out, name)
+    return prepare(root, name, SETS[name].url, functools.partial(_builder, name, root), ways_out)
+
+
+def prepare(
+    root: Path, name: str, url: str, builder: Callable[[], Any], ways_out: Callable[[str, str], str]
+) -> Path:
+    """Downloads and prepares `name` under `root`; leaves nothing behind where it fails.
+
+    Args:
+      root: TFDS's data directory; made if it is not there.
+      name: NAME or NAME/CONFIG.
+      url: what answers if there is a network.
+      builder: makes the TFDS builder.
+      ways_out: (what failed, why) -> the message of the DataError.
+    Returns:
+      The directory of the prepared version.
+    """
+    fault = _unreachable(url, PROBE_SECONDS)
     if fault:
-        raise DataError(_ways_out(f"{name} is not in {root}, and cannot be downloaded", fault, name))
+        raise DataError(ways_out(f"{name} is not in {root}, and cannot be downloaded", fault))
     existed = root.is_dir()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="download-", dir=root) as archives:
-            builder = _builder(name, root)
-            builder.download_and_prepare(download_dir=archives)
+            prepared = builder()
+            prepared.download_and_prepare(download_dir=archives)
     except Exception as error:
-        with contextlib.suppress(OSError):  # rmdir removes only what is empty
-            (root / name).rmdir()
-        with contextlib.suppress(OSError):
-            if not existed:
-                root.rmdir()
-        fault = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(_ways_out(f"preparing {name} in {root} failed", fault, name)) from error
-    return Path(builder.data_dir)
+        made = [root / name, *(root / name).parents]
+        for folder in made[: made.index(root) + (not existed)]:
+            _remove_empty(folder)
+        raise DataError(ways_out(f"preparing {name} in {root} failed", _reason(error))) from error
+    return Path(prepared.data_dir)
 
 
-def _ways_out(what: str, fault: str, name: str) -> str:
+def _remove_empty(folder: Path) -> None:
+    """Removes a directory that holds nothing, or only what TFDS notes of a data set's configurations."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [".config"]:
+            shutil.rmtree(folder / ".config")
+        folder.rmdir()
+
+
+def _ways_out(name: str, what: str, fault: str) -> str:
     return (
         f"{what} ({fault}). Ways out:\n"
         f"  - --config.data.dir=DIR with data that TFDS has prepared as array_record: "
@@ -194,18 +235,15 @@ def _unreachable(url: str, seconds: float) -> str | None:
 
 def _builder(name: str, root: Path) -> Any:
     """TFDS's builder of `name`, writing array_record, unpacking and encoding without TensorFlow."""
-    cifar = _tfds().image_classification.cifar
+    cifar = library().image_classification.cifar
     base = {"cifar10": cifar.Cifar10, "cifar100": cifar.Cifar100}[name]
 
     def examples(prefix: str, content: bytes, keys: list[str]) -> Iterator[tuple[int, dict]]:
         rows = np.frombuffer(content, np.uint8).reshape(-1, len(keys) + 3 * 32 * 32)
         for index, row in enumerate(rows):
             image = row[len(keys) :].reshape(3, 32, 32).transpose(1, 2, 0)
-            png = io.BytesIO()
-            Image.fromarray(image).save(png, "PNG")
-            png.seek(0)
             labels = dict(zip(keys, map(int, row), strict=False))
-            yield index, {"id": f"{prefix}{index:05d}", "image": png, **labels}
+            yield index, {"id": f"{prefix}{index:05d}", "image": encode(image), **labels}
 
     class Builder(base, skip_registration=True):
         def _split_generators(self, dl_manager):
@@ -226,8 +264,16 @@ def _builder(name: str, root: Path) -> Any:
     return Builder(data_dir=root, file_format="array_record")
 
 
-def _tfds() -> Any:
-    """The library, imported where it is first needed: the other data sets do without it."""
+def encode(image: np.ndarray) -> io.BytesIO:
+    """An image (H, W, 3) uint8 as a PNG file: TFDS takes it as it is, and without TensorFlow."""
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, "PNG")
+    png.seek(0)
+    return png
+
+
+def library() -> Any:
+    """TFDS, imported where it is first needed: the other data sets do without it."""
     try:
         import tensorflow_datasets
     except ImportError as error:  # TFDS 4.9.10 does not require importlib_resources but imports it
@@ -239,7 +285,7 @@ def _tfds() -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without TFDS's notes on each file it reads; errors still show."""
     before = logging.get_verbosity()
     logging.set_verbosity(min(before, logging.ERROR))

@@ -11,7 +11,7 @@ keys are the allowed values.
 """
 
 from craft_jax.losses.attention import REDUCTIONS, attention_transfer
-from craft_jax.losses.classification import cross_entropy, logit_kd
+from craft_jax.losses.classification import cross_entropy, jensen_shannon, logit_kd
 from craft_jax.losses.contrastive import POSITIVES, contrastive
 from craft_jax.losses.crd import crd_nce
 from craft_jax.losses.embedding import embed
@@ -30,6 +30,7 @@ __all__ = [
     "dealignment",
     "embed",
     "fragility_directions",
+    "jensen_shannon",
     "logit_kd",
     "reliability",
 ]

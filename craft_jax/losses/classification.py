@@ -1,6 +1,7 @@
-"""Losses on logits: cross-entropy and logit distillation."""
+"""Losses on logits: cross-entropy, logit distillation and the divergence of views."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from craft_jax.losses.common import check_shapes, float32, frozen
@@ -58,3 +59,31 @@ def logit_kd(student_logits: jax.Array, teacher_logits: jax.Array, temperature: 
     log_p_t = jax.nn.log_softmax(frozen(teacher_logits) / t)
     log_p_s = jax.nn.log_softmax(float32(student_logits) / t)
     return t**2 * optax.losses.kl_divergence_with_log_targets(log_p_s, log_p_t)
+
+
+def jensen_shannon(logits: jax.Array) -> jax.Array:
+    """Jensen-Shannon divergence of an image's predictions over its views (AugMix, Hendrycks et al. 2020).
+
+        p_v = softmax(z_v),  M = (1/V) sum_v p_v
+        L(x) = (1/V) sum_v KL(p_v || M)
+
+    The mixture is taken by logarithms; AugMix's code cuts it off at 1e-7 instead.
+
+    Args:
+      logits: z (B, V, K); the gradient flows into every view, the mixture included.
+
+    Returns:
+      (B,) float32 in [0, log V] up to rounding, and 0 where all views agree.
+
+    Raises:
+      ValueError: the logits have another rank.
+
+    >>> import jax.numpy as jnp
+    >>> loss = jensen_shannon(jnp.array([[[100.0, 0.0], [0.0, 100.0]]]))
+    >>> round(float(loss[0]), 4)  # two views, certain of different classes: log 2
+    0.6931
+    """
+    check_shapes(logits=(logits, "B V K"))
+    log_p = jax.nn.log_softmax(float32(logits))
+    log_m = jax.nn.logsumexp(log_p, axis=1, keepdims=True) - jnp.log(log_p.shape[1])
+    return jnp.mean(optax.losses.kl_divergence_with_log_targets(log_m, log_p), axis=1)
