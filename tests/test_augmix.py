@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from corruption_statistics import agreement
 from PIL import Image, ImageOps
-from test_corruptions_helpers import agreement, photographs
+from test_corruptions_helpers import photographs
 from test_methods import ref_ce, softmax
 from test_train import one_step
 from test_views import crop_and_flip, maker, pixels

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
-from scipy import ndimage, stats
-from test_corruptions_helpers import agreement, corrupted, photographs
+from corruption_references import REFERENCES, pixelated
+from corruption_statistics import agreement
+from scipy import stats
+from test_corruptions_helpers import corrupted, photographs
 
 from craft_jax import corruptions
 from craft_jax.corruptions import corrupt
@@ -121,60 +122,11 @@ def test_inside_switch_map_and_shard_map():
 # ---------------------------------------------------------------- without randomness
 
 
-def hsv_reference(image, change):
-    """RGB to HSV, change(h, s, v), and back; (H, W, 3) float64 in [0, 1], the textbook sextants."""
-    value, spread = image.max(-1), np.ptp(image, axis=-1)
-    saturation = np.divide(spread, value, out=np.zeros_like(value), where=value > 0)
-    r, g, b = np.moveaxis(image, -1, 0)
-    safe = np.where(spread > 0, spread, 1)
-    hue = np.select(
-        [spread == 0, value == b, value == g],
-        [0 * r, 4 + (r - g) / safe, 2 + (b - r) / safe],
-        (g - b) / safe,
-    )
-    hue, saturation, value = change(hue / 6 % 1, saturation, value)
-    sextant, rest = np.floor(hue * 6), hue * 6 - np.floor(hue * 6)
-    p, q = value * (1 - saturation), value * (1 - rest * saturation)
-    t = value * (1 - (1 - rest) * saturation)
-    order = [(value, t, p), (q, value, p), (p, value, t), (p, q, value), (t, p, value)]
-    rgb = np.stack([np.stack(c, -1) for c in [*order, (value, p, q)]])
-    return np.take_along_axis(rgb, (sextant[None, ..., None].astype(int) % 6), 0)[0]
-
-
-def brightness_reference(image, severity):
-    shift = (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1]
-    return hsv_reference(image, lambda h, s, v: (h, s, np.clip(v + shift, 0, 1)))
-
-
-def saturate_reference(image, severity):
-    a, b = ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))[severity - 1]
-    return hsv_reference(image, lambda h, s, v: (h, np.clip(s * a + b, 0, 1), v))
-
-
-def contrast_reference(image, severity):
-    mean = np.array([image[..., c].mean() for c in range(3)])
-    return (image - mean) * (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1] + mean
-
-
-def gaussian_blur_reference(image, severity):
-    sigma = (0.4, 0.6, 0.7, 0.8, 1.0)[severity - 1]
-    return ndimage.gaussian_filter(image, (sigma, sigma, 0), mode="nearest", truncate=4)
-
-
-EXACT_FORMULAS = {
-    "brightness": brightness_reference,
-    "saturate": saturate_reference,
-    "contrast": contrast_reference,
-    "gaussian_blur": gaussian_blur_reference,
-}
-
-
 @pytest.mark.parametrize("severity", SEVERITIES)
-@pytest.mark.parametrize("name", EXACT_FORMULAS)
+@pytest.mark.parametrize("name", ["brightness", "saturate", "contrast", "gaussian_blur"])
 def test_within_one_level_of_float64(name, severity):
     images = photographs()
-    want = [EXACT_FORMULAS[name](image / 255.0, severity) for image in images]
-    want = (np.clip(want, 0, 1) * 255).astype(np.uint8)
+    want = [REFERENCES[name].apply(image, severity) for image in images]
     same, largest = agreement(corrupted(images, name, severity), want)
     assert largest <= 1 and same >= 0.95, f"{same:.4f} equal, at most {largest} levels"
 
@@ -186,9 +138,8 @@ def test_greys_black_and_primaries(name):
     image = np.resize(grid, (16, 16, 3)).astype(np.uint8)
     image = np.tile(image, (2, 2, 1))
     for severity in SEVERITIES:
-        want = np.clip(EXACT_FORMULAS[name](image / 255.0, severity), 0, 1) * 255
         got = corrupted(np.repeat(image[None], 24, 0), name, severity)
-        assert agreement(got[0], want.astype(np.uint8))[1] <= 1
+        assert agreement(got[0], REFERENCES[name].apply(image, severity))[1] <= 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (16, 16), (40, 25), (224, 224)])
@@ -197,28 +148,11 @@ def test_pixelate_is_pillows_to_the_bit(height, width):
     shares = (0.95, 0.9, 0.85, 0.75, 0.65) if height < 64 else (0.6, 0.5, 0.4, 0.3, 0.25)
     for severity in SEVERITIES if height == 32 else (3,):
         share = shares[severity - 1]
-        small = (int(width * share), int(height * share))
-        pillow = [Image.fromarray(image).resize(small, Image.BOX) for image in images]
-        want = np.stack([np.asarray(image.resize((width, height), Image.BOX)) for image in pillow])
+        want = np.stack([pixelated(image, share) for image in images])
         np.testing.assert_array_equal(corrupted(images, "pixelate", severity), want)
 
 
 # ---------------------------------------------------------------- noise
-
-
-def noise_reference(random, x, name, severity):
-    """The original's formula in float64, with NumPy's draws; x in [0, 1]."""
-    i = severity - 1
-    if name == "gaussian_noise":
-        return x + random.normal(size=x.shape, scale=(0.04, 0.06, 0.08, 0.09, 0.10)[i])
-    if name == "speckle_noise":
-        return x + x * random.normal(size=x.shape, scale=(0.06, 0.1, 0.12, 0.16, 0.2)[i])
-    if name == "shot_noise":
-        photons = (500, 250, 100, 75, 50)[i]
-        return random.poisson(x * photons) / photons
-    flipped = random.random(x.shape) < (0.01, 0.02, 0.03, 0.05, 0.07)[i]
-    salted = random.random(x.shape) < 0.5
-    return np.where(flipped, salted * 1.0, x)
 
 
 def correlation(a, b):
@@ -249,12 +183,13 @@ def test_noise_has_the_originals_distribution(name, severity):
     got = noise_statistics(images, np.concatenate(noisy))
     random, runs = np.random.default_rng(severity), []
     for _ in range(4):
-        noisy = np.clip(noise_reference(random, images / 255.0, name, severity), 0, 1) * 255
-        runs.append(noise_statistics(images, noisy.astype(np.uint8)))
+        runs.append(noise_statistics(images, REFERENCES[name].apply(images, severity, random)))
     for key, value in got.items():
         want = np.mean([run[key] for run in runs])
-        # 295,000 values: the standard error of each figure is under 0.05 of its unit.
-        assert abs(value - want) < 0.2, f"{key}: {value:.3f}, the original {want:.3f}"
+        # 295,000 values: the standard error of each figure is under 0.05 of its unit, but for
+        # impulse noise, of whose standard deviation (few elements change, by much) it is 0.1.
+        limit = 0.4 if name == "impulse_noise" else 0.2
+        assert abs(value - want) < limit, f"{key}: {value:.3f}, the original {want:.3f}"
 
 
 def level_distribution(name, level, severity):

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+from corruption_statistics import compare
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -34,26 +35,7 @@ def corrupted(images, name, severity, seed=0):
     return levels
 
 
-def agreement(got, want):
-    """(share of equal values, largest difference) of two arrays of levels."""
-    difference = np.abs(np.asarray(got, int) - np.asarray(want, int))
-    return (difference == 0).mean(), difference.max()
-
-
-def truncated(x):
-    """Float64 images in [0, 1] as the original stores them: clipped, times 255, cut to uint8."""
-    return (np.clip(x, 0, 1) * 255).astype(np.uint8)
-
-
 def assert_same_statistics(clean, got, want, limit=4.5):
-    """Each image's mean change and mean absolute change have equal means over got and over want.
-
-    `got` and `want` are (runs, B, H, W, 3) from independent draws. The difference of the means is
-    measured in standard errors, taken from the runs' spread about each image's own mean.
-    """
-    for figure in (lambda d: d, np.abs, lambda d: np.abs(np.diff(d, axis=2))):
-        a, b = (figure(x.astype(float) - clean).mean((2, 3, 4)) for x in (got, want))
-        spread = [x.var(0, ddof=1).mean() / x.size for x in (a, b)]
-        error = np.sqrt(sum(spread)) + 1e-9
-        distance = abs(a.mean() - b.mean()) / error
-        assert distance < limit, f"{a.mean():.3f}, the original {b.mean():.3f}: {distance:.1f} errors"
+    """What differs between (runs, B, H, W, 3) from independent draws is chance: `compare`'s figures."""
+    for name, (a, b, distance) in compare(clean, got, want).items():
+        assert abs(distance) < limit, f"{name}: {a:.3f}, the original {b:.3f}: {distance:.1f} errors"

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from craft_jax.corruptions import draws
 from craft_jax.corruptions.ops import (
     SLACK,
     add_change,
-    draw,
+    bordered,
     gaussian_levels,
+    once,
     resize_axis,
     truncate,
     zoom_matrix,
@@ -39,15 +41,14 @@ def defocus_blur(key, image, severity):
     """
     del key
     disk, kernel = _disk(*settings("defocus_blur", image.shape, severity))
-    (height, width, _), reach = image.shape, len(disk) // 2
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    padded = jax.lax.optimization_barrier(padded)
-    total, change = jnp.zeros_like(image), np.float32(kernel.sum() - 1) * image
+    (height, width, step), reach = image.shape, len(disk) // 2
+    around, own = bordered(image, reach, "reflect"), image.reshape(height, -1)
+    total, change = jnp.zeros_like(own), np.float32(kernel.sum() - 1) * own
     for i, j in np.argwhere(kernel > 1e-9):
-        pixel = padded[i : i + height, j : j + width]
+        pixel = around[i : i + height, j * step :][:, : width * step]
         total += disk[i, j] * pixel
-        change += np.float32(kernel[i, j] - disk[i, j] / disk.sum()) * (pixel - image)
-    return add_change(total / np.float32(disk.sum()), change)
+        change += np.float32(kernel[i, j] - disk[i, j] / disk.sum()) * (pixel - own)
+    return add_change(total / np.float32(disk.sum()), change).reshape(image.shape)
 
 
 def _disk(radius, alias):
@@ -82,9 +83,9 @@ def glass_blur(key, image, severity):
     sigma, reach, times = settings("glass_blur", image.shape, severity)
     height, width, _ = image.shape
     if reach > 1:
-        offsets = draw(jax.random.randint, key, (times, height, width, 2), -reach, reach)
+        offsets = draws.bits(key, (times, height, width, 2)) * (2 * reach) // draws.LEVELS - reach
         return _far_glass(image, sigma, reach, offsets)
-    coins = draw(jax.random.bits, key, (height - 2, width - 2, 1), "uint32")
+    coins = draws.bits(key, (height - 2, width - 2, 1))
     moves = [((coins >> 2 * i & 1) == 1, (coins >> 2 * i & 2) == 2) for i in range(times)]
     return _glass(image, sigma, moves)
 
@@ -99,15 +100,20 @@ def _glass(image, sigma, moves):
         columns from 2 on: whether a pixel's new value is from the row above, the column before.
 
     The original walks from the last pixel to the first and its "swap" is a copy, so every pixel
-    that it reads is still untouched: a walk is one parallel selection.
+    that it reads is still untouched: a walk is one parallel selection. Pixels are one row here, so
+    that a neighbour is as many places before, and the border needs no care: nothing moves there.
     """
-    image = truncate(gaussian_levels(image, sigma))
-    for up, left in moves:
-        above = jnp.where(left, image[1:-1, 1:-1], image[1:-1, 2:])
-        here = jnp.where(left, image[2:, 1:-1], image[2:, 2:])
-        inner = jnp.concatenate([image[2:, :2], jnp.where(up, above, here)], 1)
-        image = jax.lax.optimization_barrier(jnp.concatenate([image[:2], inner], 0))
-    return gaussian_levels(image, sigma)
+    shape, step = image.shape, image.shape[-1]
+    line = image.shape[1] * step
+    pixels = once(truncate(gaussian_levels(image, sigma))).ravel()
+    for move in moves:
+        up, left = (jnp.broadcast_to(jnp.pad(m, ((2, 0), (2, 0), (0, 0))), shape).ravel() for m in move)
+        before = jnp.concatenate([pixels[: line + step], pixels])
+        before = jax.lax.optimization_barrier(before)
+        here, above = before[line + step :], before[step:-line]
+        here = jnp.where(left, before[line:-step], here)
+        pixels = once(jnp.where(up, jnp.where(left, before[: -line - step], above), here))
+    return gaussian_levels(pixels.reshape(shape), sigma)
 
 
 def _far_glass(image, sigma, reach, offsets):
@@ -185,7 +191,7 @@ def zoom_blur(key, image, severity):
     """
     del key
     end, step = settings("zoom_blur", image.shape, severity)
-    height, width, _ = image.shape
+    height, width, channels = image.shape
     rows, columns = _zooms(height, end, step), _zooms(width, end, step)
     if max(height, width) > 64:
         total = image
@@ -194,12 +200,11 @@ def zoom_blur(key, image, severity):
         return total / (len(rows) + 1)
     nearby = _neighbours(height, width, end, step)
     reach = max(abs(offset) for place in nearby for offset in place)
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)))
-    padded, total = jax.lax.optimization_barrier(padded), image
+    around, total = bordered(image, reach), image.reshape(height, -1)
     for (i, j), weight in nearby.items():
-        pixel = padded[reach + i : reach + i + height, reach + j : reach + j + width]
-        total += jnp.asarray(weight)[..., None] * pixel
-    return total / (len(rows) + 1)
+        pixel = around[reach + i :][:height, (reach + j) * channels :][:, : width * channels]
+        total += np.repeat(weight, channels, 1) * pixel
+    return (total / (len(rows) + 1)).reshape(image.shape)
 
 
 @functools.cache

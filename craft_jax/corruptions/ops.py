@@ -5,7 +5,6 @@ a pixel that a corruption leaves alone is a whole number, and stays exactly that
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +34,15 @@ def to_unit(levels):
     return levels * UPPER + levels * LOWER
 
 
-def draw(sampler, key, shape, *args):
-    """sampler(key, shape, *args), drawn as one row: the same values, but XLA compiles and runs the
-    generator three times as fast as over several axes."""
-    return sampler(key, (math.prod(shape),), *args).reshape(shape)
+def once(array):
+    """The same array, computed once.
+
+    XLA for CPUs computes what several others read anew for each of them, a whole filter for each of
+    its neighbours' taps. Only a concatenation it never repeats, so that the array is made of two
+    parts here; the barriers stop it from looking through that.
+    """
+    parts = jax.lax.optimization_barrier((array[:1], array[1:]))
+    return jax.lax.optimization_barrier(jnp.concatenate(parts))
 
 
 def gaussian_taps(sigma, cut=4.0):
@@ -96,21 +100,32 @@ def gaussian_levels(image, sigma):
     and, of second order, the columns' change of the rows' change.
     """
     taps = np.float32(gaussian_taps(sigma))
-    radius = len(taps) // 2
-    weights = taps[radius + 1 :]
+    radius, (height, width, step) = len(taps) // 2, image.shape
     if not radius:
         return image
+    weighted = list(enumerate(taps[radius + 1 :], 1))
+    whole = bordered(image, radius, "edge")
+    middle = whole[radius : radius + height]
 
-    def differences(plane, axis):
-        copies = shifted(plane, radius, axis)
-        pairs = zip(reversed(copies[:radius]), copies[radius + 1 :], strict=True)
-        return [(before - plane) + (after - plane) for before, after in pairs]
+    def down(distance):
+        return whole[radius + distance :][:height]
 
-    rows, columns = differences(image, 0), differences(image, 1)
-    first = sum(w * (r + c) for w, r, c in zip(weights, rows, columns, strict=True))
-    rows = sum(w * r for w, r in zip(weights, rows, strict=True))
-    second = sum(w * d for w, d in zip(weights, differences(rows, 1), strict=True))
-    return add_change(image, first + second)
+    def right(plane, distance):
+        return plane[:, (radius + distance) * step :][:, : width * step]
+
+    rows = once(sum(w * ((down(-d) - middle) + (down(d) - middle)) for d, w in weighted))
+    change = own = right(rows, 0)
+    for d, w in weighted:
+        first = (right(middle, -d) - right(middle, 0)) + (right(middle, d) - right(middle, 0))
+        change += w * (first + ((right(rows, -d) - own) + (right(rows, d) - own)))
+    return add_change(right(middle, 0), change).reshape(image.shape)
+
+
+def bordered(image, reach, mode="constant"):
+    """(H, W, C) with `reach` pixels more on every side, (H + 2 reach, (W + 2 reach) C): a pixel is C
+    entries of its row. Over such rows XLA's loops vectorise, over an axis of three they do not."""
+    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode=mode)
+    return jax.lax.optimization_barrier(padded.reshape(padded.shape[0], -1))
 
 
 def add_change(levels, change):

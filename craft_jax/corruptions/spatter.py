@@ -6,11 +6,14 @@ to the same shape on the same scale, neither clipped nor truncated. Source: Hend
 has for 8-bit planes: (H, W) int32 here.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from craft_jax.corruptions.ops import SLACK, draw, gaussian
+from craft_jax.corruptions import draws
+from craft_jax.corruptions.ops import SLACK, gaussian, once
 from craft_jax.corruptions.tables import settings
 
 WATER, MUD = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)
@@ -23,7 +26,7 @@ EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 def spatter(key, image, severity):
     """Drops where a blurred normal layer exceeds a threshold: water at 1 to 3, mud at 4 and 5."""
     loc, scale, *rest = settings("spatter", image.shape, severity)
-    layer = loc + scale * draw(jax.random.normal, key, image.shape[:2])
+    layer = loc + scale * draws.normal(key, image.shape[:2])
     return (_water if severity <= 3 else _mud)(image, layer, *rest)
 
 
@@ -35,11 +38,12 @@ def _water(image, layer, sigma, threshold, intensity):
     layer = gaussian(layer, sigma)
     # Above 1 the cast to 8 bits wraps around.
     layer = jnp.floor(255 * jnp.where(layer < threshold, 0, layer) + SLACK).astype(jnp.int32) & 255
-    distance = _distance(_canny(layer, 50, 150))
-    distance = _window_sum(jnp.minimum(distance, FAR << 16)) // (9 << 16)
-    relief = jnp.clip(_filter3(_equalise(distance), EMBOSS), 0, 255)
+    layer = once(layer)
+    distance = once(jnp.minimum(_distance(_canny(layer, 50, 150)), FAR << 16))
+    distance = once(_window_sum(distance) // (9 << 16))
+    relief = once(jnp.clip(_filter3(once(_equalise(distance)), EMBOSS), 0, 255))
     relief = (2 * _window_sum(relief) + 9) // 18
-    mask = layer * relief
+    mask = once(layer * relief)
     share = intensity * mask / jnp.maximum(mask.max(), 1)
     return image + share[..., None] * jnp.array(WATER)
 
@@ -108,21 +112,22 @@ def _neighbours(plane, fill=0):
 def _distance(edges):
     """Chamfer distance to the nearest edge, 5x5, in units of 2^-16 pixels; right up to FAR.
 
-    The original sweeps the plane twice. Steps of at least one pixel, repeated FAR times, find the
-    same shortest paths.
+    The original sweeps the plane twice. A shortest path has steps of two neighbouring directions, a
+    of one and b of the other, in any order. So passes with steps of 16, 8, 4, 2 and 1 at once make
+    any path up to FAR: two of each, as a and b may both need it, but both are never 8 or more.
     """
     far, (height, width) = (FAR + 1) << 16, edges.shape
-    lengths = {1: SIDE, 2: DIAGONAL, 5: KNIGHT}  # by squared Euclidean length
+    lengths = {0: 0, 1: SIDE, 2: DIAGONAL, 5: KNIGHT}  # by squared Euclidean length
     offsets = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if i * i + j * j in lengths]
-
-    def relax(_, distance):
-        padded = jnp.pad(distance, 2, constant_values=far)
-        for i, j in offsets:
-            moved = padded[2 + i : 2 + i + height, 2 + j : 2 + j + width]
-            distance = jnp.minimum(distance, moved + lengths[i * i + j * j])
-        return distance
-
-    return jax.lax.fori_loop(0, FAR, relax, jnp.where(edges, 0, far))
+    distance = jnp.where(edges, 0, far)
+    for times in (16, 8, 4, 4, 2, 2, 1, 1):
+        steps = [(i, j, times * lengths[i * i + j * j]) for i, j in offsets]
+        steps = [(times * i, times * j, length) for i, j, length in steps if length < far]
+        reach = max(i for i, _, _ in steps)
+        padded = once(jnp.pad(distance, reach, constant_values=far))
+        moved = [padded[reach + i :, reach + j :][:height, :width] + length for i, j, length in steps]
+        distance = functools.reduce(jnp.minimum, moved)
+    return distance
 
 
 def _equalise(plane):

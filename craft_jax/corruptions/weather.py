@@ -8,9 +8,10 @@ Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tab
 import jax
 import jax.numpy as jnp
 
+from craft_jax.corruptions import draws
 from craft_jax.corruptions.blur import motion
 from craft_jax.corruptions.frost import frost_crop
-from craft_jax.corruptions.ops import draw, resize_axis, truncate, zoom_matrix
+from craft_jax.corruptions.ops import resize_axis, truncate, zoom_matrix
 from craft_jax.corruptions.tables import settings
 
 
@@ -31,7 +32,7 @@ def fog(key, image, severity):
     thickness, decay = settings("fog", image.shape, severity)
     height, width, _ = image.shape
     size = 1 << (max(height, width) - 1).bit_length()
-    chance = draw(jax.random.uniform, key, (size * size - 1,), jnp.float32, -1, 1)
+    chance = draws.uniform(key, (size * size - 1,), -1, 1)
     return _fog(image, plasma(chance, size, decay)[:height, :width], thickness)
 
 
@@ -72,7 +73,7 @@ def snow(key, image, severity):
     """Flakes, blurred along the wind and twice laid over a whitened image."""
     loc, scale, *rest = settings("snow", image.shape, severity)
     layer_key, wind_key = jax.random.split(key)
-    layer = loc + scale * draw(jax.random.normal, layer_key, image.shape[:2])
+    layer = loc + scale * draws.normal(layer_key, image.shape[:2])
     return _snow(image, layer, jax.random.uniform(wind_key, (), minval=-135, maxval=-45), *rest)
 
 

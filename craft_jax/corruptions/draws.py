@@ -1,0 +1,68 @@
+"""Random numbers of an image's own key, 16 bits each: a tenth of what `jax.random` costs on a CPU.
+
+A number is a hash of the key's 64 bits and of its place: triple32 (C. Wellons, "hash-prospector"), a
+permutation of 32 bits that a search for the least avalanche bias found, where `jax.random` has 20
+rounds of Threefry. Good for pictures; not for cryptography, nor for a network's weights. 16 bits are
+more than 256 grey levels need: shares are exact to 2^-16, a Gaussian ends at 4.4 standard deviations.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special, stats
+
+LEVELS = 1 << 16
+
+
+def words(key, count):
+    """`count` random uint32 from one key of any kind."""
+    first, second = jax.random.bits(key, (2,), "uint32")
+    x = jnp.arange(count, dtype=jnp.uint32) + first
+    x = (x ^ x >> 17) * np.uint32(0xED5AD4BB)
+    x = (x ^ x >> 11 ^ second) * np.uint32(0xAC4C1B51)
+    x = (x ^ x >> 15) * np.uint32(0x31848BAB)
+    return x ^ x >> 14
+
+
+def bits(key, shape):
+    """Whole numbers, uniform in 0..65535: `shape` int32."""
+    return _halves(key, shape, lambda number: number)
+
+
+def full_bits(key, shape):
+    """Random `shape` uint32, for what needs more than 16 bits."""
+    return jax.lax.optimization_barrier(words(key, math.prod(shape))).reshape(shape)
+
+
+def uniform(key, shape, low=0.0, high=1.0):
+    """Uniform in (low, high): `shape` float32."""
+    step = (high - low) / LEVELS
+    return _halves(key, shape, lambda number: low + step * (number.astype(jnp.float32) + 0.5))
+
+
+def normal(key, shape):
+    """Standard normal, by a table of 65,536 quantiles: `shape` float32."""
+    table = jnp.asarray(_quantiles())
+    return _halves(key, shape, lambda number: table.at[number].get(mode="promise_in_bounds"))
+
+
+def _halves(key, shape, function):
+    """`function` of random 0..65535, elementwise: the lower halves of words, then the upper ones.
+
+    The barrier keeps it a loop of its own, over one row: that is what vectorises.
+    """
+    count = math.prod(shape)
+    pairs = words(key, (count + 1) // 2)
+    halves = [function(half.astype(jnp.int32)) for half in (pairs & 0xFFFF, pairs >> 16)]
+    return jax.lax.optimization_barrier(jnp.concatenate(halves))[:count].reshape(shape)
+
+
+@functools.cache
+def _quantiles():
+    """(65536,) float32: the mean of each of as many equally likely parts, scaled to variance 1."""
+    edges = stats.norm.pdf(special.ndtri(np.arange(LEVELS + 1) / LEVELS))
+    means = (edges[:-1] - edges[1:]) * LEVELS
+    return np.float32(means / means.std())
