@@ -1,6 +1,6 @@
 """How fast parts of this codebase are on this machine, beside how the same is done without it.
 
-    python launch/bench.py corruptions [--severity=3] [--batch=500] [--images=0] [--out=FILE.json]
+    python launch/bench.py corruptions [--severity=3] [--batch=500] [--names=fog,snow] [--out=FILE.json]
 
 `corruptions` compares, for each, the images a second of `corrupt` (jitted, batches of 32x32, compiled
 before the clock starts) with those of the CPU programs that the tests check it against: one process,
