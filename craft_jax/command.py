@@ -91,7 +91,13 @@ def _config(options, overrides):
         stored = checkpoint.read_json(path)
         if not isinstance(stored, dict):
             raise ConfigError(f"{path}: not a configuration")
-        return config_file.apply(configuration.from_json(stored), overrides)
+        config = config_file.apply(configuration.from_json(stored), overrides)
+        if "method" in config and config.method not in methods.METHODS:
+            raise ConfigError(
+                f"config.method: {config.method!r} of {path} is unknown; allowed: "
+                f"{', '.join(methods.METHODS)}. One of a file of your own needs --config=FILE again"
+            )
+        return config
     raise ConfigError("--config: missing; e.g. --config=configs/craft.py:digits")
 
 

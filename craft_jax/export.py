@@ -18,7 +18,7 @@ import numpy as np
 from jax import export as jax_export
 
 from craft_jax import checkpoint, predict
-from craft_jax.errors import CraftError
+from craft_jax.errors import CheckpointError, CraftError
 
 PLATFORMS = ("cpu", "cuda")
 
@@ -38,7 +38,10 @@ def export(workdir):
     student = predict.load(workdir)
     card = checkpoint.read_json(Path(workdir) / "dataset.json")
     directory = Path(workdir) / "export"
-    directory.mkdir(exist_ok=True)
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{directory}: cannot be made ({error.strerror})") from error
 
     flat = jax.tree_util.tree_leaves_with_path(student.variables)
     tensors = {checkpoint.path_of(path): np.ascontiguousarray(leaf) for path, leaf in flat}

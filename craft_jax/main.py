@@ -1,5 +1,7 @@
 """Train and evaluate a student: `python -m craft_jax.main --config=configs/craft.py[:preset]`."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -7,6 +9,8 @@ from craft_jax import command, tables
 from craft_jax.errors import CraftError, TrainingStopped
 from craft_jax.evaluate import evaluate_workdir
 from craft_jax.train import train_and_evaluate
+
+_INTERRUPTED = "craft_jax: interrupted; the same command goes on from the last checkpoint"
 
 
 def main(argv=None):
@@ -25,12 +29,19 @@ def main(argv=None):
         print(f"craft_jax: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("craft_jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(_INTERRUPTED, file=sys.stderr)
         return 130
     print(tables.summary(result))
     print(f"results are in {written}")
     return 0
 
 
+def _leave(*_):
+    """On Ctrl-C: XLA, while compiling, swallows a KeyboardInterrupt or crashes. What is on disk is whole."""
+    print(f"\n{_INTERRUPTED}", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _leave)
     sys.exit(main())

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from craft_jax import checkpoint, gallery, robustness, tables, targets
-from craft_jax.errors import CraftError
+from craft_jax.errors import CheckpointError, CraftError
 from craft_jax.tables import number
 
 _HEADER = (
@@ -18,7 +18,7 @@ _HEADER = (
     "data",
     "student",
     "teacher",
-    "views",
+    "trained on",
     "seed",
     "clean",
     "robust",
@@ -28,35 +28,50 @@ _PARTS = ("run", *tables.ACCURACIES, "NLL", "ECE", "agreement")
 _AGAINST = ("run", "mCE", "relative mCE", "clean difference", "robust difference")
 
 
-def rows(workdirs):
-    """The table's rows, as tuples of text, of finished runs.
+def read(workdirs):
+    """[(workdir, contents of its results.json)].
 
-    Args:
-      workdirs: paths of working directories.
     Raises:
-      CheckpointError: one has no results.json.
+      CheckpointError: a directory has none, or one that no run has written.
     """
-    return [_row(workdir, checkpoint.read_json(Path(workdir) / "results.json")) for workdir in workdirs]
+    results = [(str(path), checkpoint.read_json(Path(path) / "results.json")) for path in workdirs]
+    for path, result in results:
+        if not isinstance(result, dict) or not {"status", "config", "method"} <= result.keys():
+            raise CheckpointError(f"{path}/results.json: not the result of a run")
+    return results
+
+
+def rows(results):
+    """The rows of the first table, as tuples of text; `results` are those of `read`."""
+    return [_row(workdir, result) for workdir, result in results]
 
 
 def _row(workdir, result):
     config, teacher = result["config"], result["teacher"]
-    views = config["views"]["ce_views"]
-    if config["views"].get("kind") == "augmix":  # absent from results of older versions
-        views += ", augmix"
     identity = (
-        str(workdir),
+        workdir,
         result["method"],
         result["dataset"],
         config["student"]["name"],
         teacher["name"] if teacher else "-",
-        views,
+        _trained_on(result),
         str(result["seed"]),
     )
     if result["status"] != "done":
         return (*identity, result["status"], "-", "-")
     accuracies = (result[k] for k in ("clean_accuracy", "robust_accuracy", "primary_metric"))
     return (*identity, *map(number, accuracies))
+
+
+def _trained_on(result):
+    """Which views the student saw beside the clean one, and whether the cross-entropy did (`matched`)."""
+    views, kind = result["config"]["views"], "clean"
+    if result.get("trained_corruptions"):  # absent from a run that stopped
+        kind = "corruptions"
+    elif views.get("kind") == "augmix":  # absent from results of older versions
+        everywhere = "all" in (views["ce_views"], views["distill_views"])
+        kind = "augmix" if everywhere or result["method"] in ("augmix", "craft") else "clean"
+    return f"{kind}, matched" if views["ce_views"] == "all" else kind
 
 
 def table(header, lines):
@@ -68,46 +83,43 @@ def table(header, lines):
     return "\n".join(text)
 
 
-def footer(workdirs):
+def footer(results):
     """What the robust column is a mean of: one line for each distinct set of corruptions."""
     names = {}
-    for workdir in workdirs:
-        result = checkpoint.read_json(Path(workdir) / "results.json")
-        names.setdefault(", ".join(result.get("corruptions", {})), []).append(str(workdir))
+    for workdir, result in results:
+        names.setdefault(", ".join(result.get("corruptions", {})), []).append(workdir)
     if len(names) == 1:
         return f"robust: mean over {next(iter(names)) or 'nothing'}"
     return "\n".join(f"robust, {', '.join(dirs)}: mean over {n or 'nothing'}" for n, dirs in names.items())
 
 
-def parts(workdirs):
+def parts(results):
     """The rows of a second table: accuracy by family, calibration and agreement, of runs that are done."""
     lines = []
-    for workdir in workdirs:
-        result = checkpoint.read_json(Path(workdir) / "results.json")
+    for workdir, result in results:
         if result["status"] != "done":
             continue
         teacher = result.get("teacher_evaluation")  # absent from results of older versions
         agreement = teacher["agreement"]["corrupted"] if teacher else None
         calibration = [number(result["corrupted"][name], 3) for name in ("nll", "ece")]
-        lines.append((str(workdir), *tables.accuracies(result), *calibration, number(agreement)))
+        lines.append((workdir, *tables.accuracies(result), *calibration, number(agreement)))
     return lines
 
 
-def against(workdirs, reference):
+def against(results, reference):
     """The rows of a third table: errors relative to those of the run in `reference`.
 
     Raises:
       ConfigError: a run was evaluated on other images, corruptions or severities than the reference.
     """
     lines = []
-    for workdir in workdirs:
-        result = checkpoint.read_json(Path(workdir) / "results.json")
+    for workdir, result in results:
         if result["status"] != "done":
             continue
         other = targets.find_reference(Path(reference), targets.identity(result))
         figures = robustness.against(result, other, result.get("same_images", True))
         differences = [f"{figures[name]:+.2f}" for name in ("clean_difference", "robust_difference")]
-        lines.append((str(workdir), number(figures["mce"]), number(figures["relative_mce"]), *differences))
+        lines.append((workdir, number(figures["mce"]), number(figures["relative_mce"]), *differences))
     return lines
 
 
@@ -121,12 +133,13 @@ def main(argv=None):
     parser.add_argument("--reference", metavar="DIR", help="also mCE and relative mCE against this run")
     options = parser.parse_args(argv)
     try:
-        printed = [table(_HEADER, rows(options.workdirs)), footer(options.workdirs)]
-        if done := parts(options.workdirs):
+        results = read(options.workdirs)
+        printed = [table(_HEADER, rows(results)), footer(results)]
+        if done := parts(results):
             printed.append(table(_PARTS, done))
             printed.append("NLL, ECE and agreement with the teacher: means over the corrupted cells")
         if options.reference:
-            printed.append(table(_AGAINST, against(options.workdirs, options.reference)))
+            printed.append(table(_AGAINST, against(results, options.reference)))
             printed.append(f"against {options.reference}; differences in points of accuracy")
     except CraftError as error:
         print(f"craft_jax: {error}", file=sys.stderr)

@@ -49,6 +49,8 @@ def main(argv=None):
     names = arguments.names.split(",")
     if unknown := set(names) - set(corruptions.NAMES):
         command.error(f"unknown corruption {', '.join(sorted(unknown))}; of: {', '.join(corruptions.NAMES)}")
+    if arguments.out and not Path(arguments.out).absolute().parent.is_dir():
+        command.error(f"--out {arguments.out}: no such directory")
     if arguments.batch < 1:
         command.error("--batch must be at least 1")
     bench_corruptions(names, arguments.severity, arguments.batch, arguments.out)

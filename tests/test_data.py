@@ -207,9 +207,9 @@ def test_validation_size_that_is_no_integer(validation):
 def arrays(**changes):
     rng = np.random.default_rng(0)
     good = {
-        "train_images": rng.integers(0, 256, (30, 12, 10, 3)).astype(np.uint8),
+        "train_images": rng.integers(0, 256, (30, 18, 16, 3)).astype(np.uint8),
         "train_labels": np.arange(30) % 3,
-        "test_images": rng.integers(0, 256, (6, 12, 10, 3)).astype(np.uint8),
+        "test_images": rng.integers(0, 256, (6, 18, 16, 3)).astype(np.uint8),
         "test_labels": np.arange(6) % 3,
     }
     return {key: value for key, value in {**good, **changes}.items() if value is not None}
@@ -236,7 +236,7 @@ def test_npz_compressed_greyscale_and_small_labels(tmp_path):
     good = arrays(train_images=grey, train_labels=(np.arange(30) % 3).astype(np.uint8))
     np.savez_compressed(tmp_path / "images.npz", **good)
     loaded = load("npz", tmp_path / "images.npz")
-    assert loaded.train_images.shape == (30, 12, 10, 3)
+    assert loaded.train_images.shape == (30, 18, 16, 3)
     assert all((loaded.train_images[..., channel] == grey).all() for channel in range(3))
     assert loaded.train_labels.dtype == np.int32
 
@@ -245,16 +245,16 @@ def test_npz_compressed_greyscale_and_small_labels(tmp_path):
     ("changes", "faults"),
     [
         ({"test_labels": None}, ["test_labels is missing", "train_images, train_labels"]),
-        ({"train_images": np.zeros((30, 12, 10, 3))}, ["train_images has dtype float64", "uint8"]),
-        ({"train_images": np.zeros((30, 12, 10, 1), np.uint8)}, ["train_images has shape (30, 12, 10, 1)"]),
+        ({"train_images": np.zeros((30, 18, 16, 3))}, ["train_images has dtype float64", "uint8"]),
+        ({"train_images": np.zeros((30, 18, 16, 1), np.uint8)}, ["train_images has shape (30, 18, 16, 1)"]),
         ({"train_images": np.zeros((30, 120), np.uint8)}, ["train_images has shape (30, 120)", "(N, H, W"]),
         ({"train_images": np.uint8(3)}, ["train_images has shape ()"]),
-        ({"train_images": np.zeros((29, 12, 10, 3), np.uint8)}, ["29 rows, train_labels 30"]),
-        ({"test_images": np.zeros((7, 12, 10, 3), np.uint8)}, ["7 rows, test_labels 6"]),
-        ({"test_images": np.zeros((6, 10, 12, 3), np.uint8)}, ["(10, 12)", "(12, 10)"]),
+        ({"train_images": np.zeros((29, 18, 16, 3), np.uint8)}, ["29 rows, train_labels 30"]),
+        ({"test_images": np.zeros((7, 18, 16, 3), np.uint8)}, ["7 rows, test_labels 6"]),
+        ({"test_images": np.zeros((6, 16, 18, 3), np.uint8)}, ["(16, 18)", "(18, 16)"]),
         (
             {"train_images": np.zeros((30, 7, 9), np.uint8), "test_images": np.zeros((6, 7, 9), np.uint8)},
-            ["train_images has shape (30, 7, 9)", "at least 8", "test_images has shape (6, 7, 9)"],
+            ["train_images has shape (30, 7, 9)", "at least 16", "test_images has shape (6, 7, 9)"],
         ),
         ({"train_labels": np.arange(30) % 3 - 1}, ["train_labels has the negative label -1"]),
         ({"train_labels": np.zeros(30)}, ["train_labels has dtype float64", "integer"]),
@@ -262,7 +262,7 @@ def test_npz_compressed_greyscale_and_small_labels(tmp_path):
         ({"train_labels": np.eye(30, dtype=int)}, ["train_labels has shape (30, 30)"]),
         ({"train_labels": np.full(30, 2**40)}, ["train_labels has the label 1099511627776", "int32"]),
         ({"test_labels": np.array([0, 1, 2, 3, 3, 9])}, ["test_labels", "train_labels has not: 3, 9"]),
-        ({"test_images": np.zeros((0, 12, 10, 3), np.uint8), "test_labels": np.zeros(0, int)}, ["is empty"]),
+        ({"test_images": np.zeros((0, 18, 16, 3), np.uint8), "test_labels": np.zeros(0, int)}, ["is empty"]),
         ({"test_labels": np.array([None] * 6)}, ["test_labels cannot be read", "allow_pickle"]),
     ],
 )
@@ -275,7 +275,7 @@ def test_npz_faults(tmp_path, changes, faults):
 
 
 def test_npz_lists_all_faults_at_once(tmp_path):
-    message = fails("npz", save(tmp_path, train_images=np.zeros((3, 12, 10)), test_labels=None))
+    message = fails("npz", save(tmp_path, train_images=np.zeros((3, 18, 16)), test_labels=None))
     assert "float64" in message and "3 rows" in message and "test_labels is missing" in message
 
 

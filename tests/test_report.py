@@ -21,7 +21,8 @@ def write(path, **changes):
         "corruptions": {"fog": [80.0] * 5, "snow": [80.0] * 5},
         "corrupted": {"nll": 0.6543, "ece": 0.0321, "confidence_on_errors": 0.7},
         "teacher": {"name": "resnet56"},
-        "config": {"student": {"name": "resnet8"}, "views": {"ce_views": "all"}},
+        "trained_corruptions": ["spatter"],
+        "config": {"student": {"name": "resnet8"}, "views": {"ce_views": "all", "distill_views": "all"}},
     }
     path.mkdir()
     (path / "results.json").write_text(json.dumps(result | changes))
@@ -30,9 +31,12 @@ def write(path, **changes):
 
 def test_a_row_a_run_and_what_the_mean_is_over(tmp_path, capsys):
     craft = write(tmp_path / "craft")
-    erm = write(tmp_path / "erm", method="erm", teacher=None)
-    config = {"student": {"name": "resnet8"}, "views": {"ce_views": "clean", "kind": "augmix"}}
-    stopped = write(tmp_path / "stopped", status="stopped", corruptions={}, config=config)
+    views = {"ce_views": "clean", "distill_views": "clean"}
+    config = {"student": {"name": "resnet8"}, "views": views}
+    erm = write(tmp_path / "erm", method="erm", teacher=None, trained_corruptions=[], config=config)
+    config = {"student": {"name": "resnet8"}, "views": views | {"kind": "augmix"}}
+    changes = {"status": "stopped", "method": "augmix", "corruptions": {}, "trained_corruptions": []}
+    stopped = write(tmp_path / "stopped", config=config, **changes)
     assert report.main([craft, erm, stopped]) == 0
     header, rule, *rows, all_of, none = capsys.readouterr().out.splitlines()[:7]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)]
@@ -43,14 +47,14 @@ def test_a_row_a_run_and_what_the_mean_is_over(tmp_path, capsys):
         "digits",
         "resnet8",
         "resnet56",
-        "all",
+        "corruptions, matched",
         "3",
         "91.23",
         "80.00",
         "82.81",
     ]
-    assert cells[2][4] == "-"
-    assert cells[3][-5:] == ["clean, augmix", "3", "stopped", "-", "-"]
+    assert cells[2][4:6] == ["-", "clean"]
+    assert cells[3][-5:] == ["augmix", "3", "stopped", "-", "-"]
     assert len({len(line) for line in (header, rule, *rows)}) == 1
     assert all_of == f"robust, {craft}, {erm}: mean over fog, snow"
     assert none == f"robust, {stopped}: mean over nothing"
@@ -104,3 +108,7 @@ def test_a_reference_measured_otherwise_is_refused(tmp_path, capsys):
 def test_a_directory_without_a_result_is_named(tmp_path, capsys):
     assert report.main([str(tmp_path)]) == 2
     assert str(tmp_path / "results.json") in capsys.readouterr().err
+    for text in ("{}", "[]"):
+        (tmp_path / "results.json").write_text(text)
+        assert report.main([str(tmp_path)]) == 2
+        assert "results.json: not the result of a run" in capsys.readouterr().err

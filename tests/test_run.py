@@ -184,6 +184,24 @@ def test_a_killed_process_goes_on_to_the_same_end(method, request, tmp_path):
     assert steps == list(range(1, 44))
 
 
+@pytest.mark.parametrize("line", ["method:", "time:"])
+def test_ctrl_c_leaves_at_once_while_compiling_as_in_training(finished, tmp_path, line):
+    _, words, _ = finished
+    words = [*(w for w in words if "workdir" not in w), f"--workdir={tmp_path}"]
+    words.append("--config.log.progress=False")
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(**command(*words), **piped) as process:
+        for text in process.stdout:
+            if text.startswith(line):
+                break
+        time.sleep(1.0 if line == "method:" else 0.0)  # the first step takes seconds to compile
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "\ncraft_jax: interrupted; the same command goes on from the last checkpoint\n"
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_two_devices_train_as_one(finished, tmp_path):
     base, words, _ = finished
     words = [w for w in words if "workdir" not in w]

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from craft_jax.corruptions import LEAST_SIDE
 from craft_jax.data.dataset import Source
 from craft_jax.errors import DataError
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 FORMAT = (
     "train_images and test_images: uint8, (N, H, W, 3) or greyscale (N, H, W), H and W alike in "
-    "both and at least 8; train_labels and test_labels: integers, (N,), classes 0..K-1"
+    f"both and at least {LEAST_SIDE}; train_labels and test_labels: integers, (N,), classes 0..K-1"
 )
 
 
@@ -94,8 +95,8 @@ def _image_faults(images: np.ndarray) -> list[str]:
         faults.append(f"has dtype {images.dtype}; it must be uint8, 0 to 255")
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
         faults.append(f"has shape {images.shape}; it must be (N, H, W, 3) or (N, H, W)")
-    elif min(images.shape[1:3]) < 8:
-        faults.append(f"has shape {images.shape}; H and W must be at least 8")
+    elif min(images.shape[1:3]) < LEAST_SIDE:
+        faults.append(f"has shape {images.shape}; H and W must be at least {LEAST_SIDE}, for the corruptions")
     if images.ndim and len(images) == 0:
         faults.append("is empty; it must have at least one image")
     return faults
