@@ -165,12 +165,9 @@ def motion(image, radius, sigma, degrees):
     """
     weights = np.exp(-0.5 * (np.arange(2 * radius + 1) / sigma) ** 2)
     weights = weights / weights.sum()
-    weights = weights[weights > 1e-12]
+    weights = weights[weights > 1e-11]  # what is cut off is below 3e-9 levels
     rows, columns = _ray(degrees, len(weights))
-    reach = len(weights) - 1
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    levels = ray_floor(padded, rows + reach, columns + reach, weights, image.shape, 0.5 / 257)
-    return levels.astype(image.dtype)
+    return ray_floor(image, rows, columns, weights, 0.5 / 257)
 
 
 def _ray(degrees, count):
