@@ -100,7 +100,7 @@ def _short(sigma):
 
 
 def _among(levels, chosen):
-    """Whether whole levels are among the chosen: `chosen` (256,) is static. A gather, faster on CPUs."""
+    """Whether whole levels are among the chosen: `chosen` (256,) is static. Bits, no gather."""
     if not chosen.any():
         return jnp.zeros(levels.shape, bool)
     sets = np.packbits(chosen, bitorder="little").view("<i4")
