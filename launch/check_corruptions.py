@@ -33,8 +33,13 @@ RUNS = 4
 ERRORS = 5
 # Share of equal values at least, largest difference at most. The formulas in float32 truncate to the
 # level beside; those of HSV most, since half their results are whole in exact arithmetic.
-EXACT = ("pixelate", "jpeg_compression")
-LEAST = dict.fromkeys(EXACT, 1.0) | {"brightness": 0.95, "saturate": 0.95, "frost": 0.99}
+EXACT = ("pixelate", "jpeg_compression", "motion_blur")
+LEAST = dict.fromkeys(EXACT, 1.0) | {
+    "glass_blur": 0.9999,
+    "brightness": 0.95,
+    "saturate": 0.95,
+    "frost": 0.99,
+}
 # A level of a drop that differs may move an edge of spatter; snow adds two layers.
 MOST = dict.fromkeys(EXACT, 0) | {"snow": 2, "spatter": 255}
 

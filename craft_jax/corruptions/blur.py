@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from craft_jax.corruptions import draws
+from craft_jax.corruptions.exact import gaussian_floor, ray_floor
 from craft_jax.corruptions.ops import (
-    SLACK,
     add_change,
     bordered,
     gaussian_levels,
     once,
     resize_axis,
-    truncate,
     zoom_matrix,
 )
 from craft_jax.corruptions.tables import settings
@@ -105,7 +104,7 @@ def _glass(image, sigma, moves):
     """
     shape, step = image.shape, image.shape[-1]
     line = image.shape[1] * step
-    pixels = once(truncate(gaussian_levels(image, sigma))).ravel()
+    pixels = once(gaussian_floor(image, sigma)).ravel()
     for move in moves:
         up, left = (jnp.broadcast_to(jnp.pad(m, ((2, 0), (2, 0), (0, 0))), shape).ravel() for m in move)
         before = jnp.concatenate([pixels[: line + step], pixels])
@@ -113,7 +112,7 @@ def _glass(image, sigma, moves):
         here, above = before[line + step :], before[step:-line]
         here = jnp.where(left, before[line:-step], here)
         pixels = once(jnp.where(up, jnp.where(left, before[: -line - step], above), here))
-    return gaussian_levels(pixels.reshape(shape), sigma)
+    return gaussian_floor(pixels.reshape(shape), sigma)
 
 
 def _far_glass(image, sigma, reach, offsets):
@@ -135,7 +134,7 @@ def _far_glass(image, sigma, reach, offsets):
     rows, columns = np.arange(height)[:, None], np.arange(width)
     walked = (reach < rows) & (rows <= height - reach) & (reach < columns) & (columns <= width - reach)
     own, walked, count = np.arange(height * width), jnp.asarray(walked.ravel()), height * width
-    image = truncate(gaussian_levels(image, sigma)).reshape(count, 3)
+    image = gaussian_floor(image, sigma).reshape(count, 3)
     for offset in offsets.reshape(-1, count, 2):
         source = jnp.where(walked, own + offset[:, 1] * width + offset[:, 0], own)
         after = (source > own) & walked[source]
@@ -143,7 +142,7 @@ def _far_glass(image, sigma, reach, offsets):
         path = jnp.concatenate([source + jnp.where(after, 0, count), count + own])
         path = jax.lax.fori_loop(0, count.bit_length(), lambda _, path: path[path], path)
         image = image[path[:count] - count]
-    return gaussian_levels(image.reshape(height, width, 3), sigma)
+    return gaussian_floor(image.reshape(height, width, 3), sigma)
 
 
 def motion_blur(key, image, severity):
@@ -161,26 +160,43 @@ def motion(image, radius, sigma, degrees):
       degrees: the ray's angle, traced.
 
     Returns:
-      (H, W, C) levels. ImageMagick computes in 16 bits, where a level is 257 steps, and rounds
-      there: half a step decides what truncation does.
+      (H, W, C) whole levels, truncated. ImageMagick computes in 16 bits, where a level is 257 steps,
+      and rounds there: half a step decides what truncation does.
     """
     weights = np.exp(-0.5 * (np.arange(2 * radius + 1) / sigma) ** 2)
     weights = weights / weights.sum()
-    weights = weights[weights > 1e-9]  # what is cut off is below 1e-6 levels
-    angle, reach = jnp.deg2rad(degrees), len(weights) - 1
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    steps = np.arange(len(weights))
-    rows = jnp.ceil(steps * jnp.sin(angle) - 0.5).astype(jnp.int32) + reach
-    columns = jnp.ceil(steps * jnp.cos(angle) - 0.5).astype(jnp.int32) + reach
+    weights = weights[weights > 1e-11]  # what is cut off is below 3e-9 levels
+    rows, columns = _ray(degrees, len(weights))
+    return ray_floor(image, rows, columns, weights, 0.5 / 257)
 
-    def add(total, step):
-        row, column, weight = step
-        return total + weight * jax.lax.dynamic_slice(padded, (row, column, 0), image.shape), None
 
-    # A scan: unrolled in full, XLA would repeat the sum for whatever uses it (snow: 6 times over).
-    samples = (rows, columns, weights.astype(np.float32))
-    total, _ = jax.lax.scan(add, jnp.zeros_like(image), samples, unroll=4)
-    return total + 0.5 / 257 - SLACK
+def _ray(degrees, count):
+    """Rows down and columns right, (count,) int32 each, of the pixel at i = 0 .. count - 1 steps along
+    a ray: i times its sine and cosine, rounded to whole numbers, halves down.
+
+    Within 45 degrees of an axis both are monotonic in the angle, and how many bounds it has passed is
+    exact where float32's sine, times i, is not.
+    """
+    quarter = jnp.round(degrees / 90)
+    rest = degrees - 90 * quarter
+    steps, halves = np.arange(count)[:, None], np.arange(-count, count) + 0.5
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(np.abs(halves) < steps, halves / steps, np.sign(halves) * 2)
+        aside, ahead = np.degrees(np.arcsin(ratio)), np.degrees(np.arccos(ratio))
+    # Of the halves, those beyond 1 step are never passed, those below -1 always.
+    aside = np.where(np.abs(ratio) > 1, np.sign(ratio) * 360, aside)
+    ahead = np.where(np.abs(ratio) > 1, np.sign(ratio) * -360, ahead)
+    aside = (rest > _below(aside)).sum(1) - count
+    ahead = (jnp.abs(rest) <= _below(ahead)).sum(1) - count
+    turned = quarter.astype(jnp.int32) % 4
+    rows, columns = jnp.stack([aside, ahead, -aside, -ahead]), jnp.stack([ahead, -aside, -ahead, aside])
+    return rows[turned], columns[turned]
+
+
+def _below(bounds):
+    """Float64 bounds as float32, none above: a float32 is > either or neither."""
+    near = np.float32(bounds)
+    return np.where(near > bounds, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def zoom_blur(key, image, severity):

@@ -83,7 +83,7 @@ def _snow(image, layer, degrees, zoom, threshold, radius, sigma, blend):
     layer = resize_axis(layer[..., None], zoom_matrix(height, zoom), 0)
     layer = resize_axis(layer, zoom_matrix(width, zoom), 1)
     flakes = truncate(jnp.where(layer < threshold, 0, 255 * layer))
-    flakes = truncate(motion(flakes, radius, sigma, degrees))
+    flakes = motion(flakes, radius, sigma, degrees)
     grey = 0.299 * image[..., :1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:]
     whitened = jnp.maximum(image, 1.5 * grey + 127.5)
     return blend * image + (1 - blend) * whitened + flakes + flakes[::-1, ::-1]
