@@ -5,10 +5,11 @@ import signal
 import sys
 from pathlib import Path
 
-from craft_jax import command, tables
+from craft_jax.config import command
 from craft_jax.errors import CraftError, TrainingStopped
-from craft_jax.evaluate import evaluate_workdir
-from craft_jax.train import train_and_evaluate
+from craft_jax.evaluation.evaluate import evaluate_workdir
+from craft_jax.report import summary
+from craft_jax.training.train import train_and_evaluate
 
 _INTERRUPTED = "craft_jax: interrupted; the same command goes on from the last checkpoint"
 
@@ -31,7 +32,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print(_INTERRUPTED, file=sys.stderr)
         return 130
-    print(tables.summary(result))
+    print(summary.text(result))
     print(f"results are in {written}")
     return 0
 

@@ -4,20 +4,32 @@ Several processes are not supported yet: nothing calls `jax.distributed.initiali
 """
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 
-def make():
+def make_mesh():
     """A mesh of all devices; the compiler places what is between the shardings that jit is given."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
-def replicated(mesh):
+def replicated_on(mesh):
     """Every device holds the whole: state, teacher, a resident data set."""
     return NamedSharding(mesh, P())
 
 
-def split(mesh):
+def split_over(mesh):
     """Every device holds its share of the first axis: batches."""
     return NamedSharding(mesh, P("data"))
+
+
+def on_each_device(function, key, rows, mesh):
+    """function(key data, numbers, rows) on each device's share of the rows.
+
+    A number is a row's place in the global batch: what draws by it does not depend on the number of devices.
+    """
+    spread = jax.shard_map(
+        function, mesh=mesh, in_specs=(P(), P("data"), P("data")), out_specs=P("data"), check_vma=False
+    )
+    return spread(jax.random.key_data(key), jnp.arange(rows.shape[0]), rows)

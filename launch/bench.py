@@ -21,15 +21,14 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from any directory, installed or not
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import jax
 import numpy as np
-from corruption_given import REFERENCES
-from corruption_originals import REFERENCES as ORIGINALS
-from test_corruptions_helpers import photographs
 
 from craft_jax import corruptions
+from tests.corruptions.given import REFERENCES
+from tests.corruptions.originals import REFERENCES as ORIGINALS
+from tests.corruptions.test_helpers import photographs
 
 ROUNDS = 7  # turns of each side
 SECONDS = 0.05  # a turn lasts at least

@@ -2,11 +2,11 @@
 
     python launch/check_corruptions.py [--data-dir=DIR] [--images=200] [--names=fog,snow] [--severities=12345]
 
-Two Markdown tables, ours beside plain programs with NumPy, SciPy and Pillow (tests/corruption_references.py):
+Two Markdown tables, ours beside plain programs with NumPy, SciPy and Pillow (tests/references.py):
 
 1. Equal draws in both, or none: the share of equal values and the largest difference in grey levels.
    All but noise, whose draws depend on the image.
-2. Own draws in each: statistics of the change that a corruption makes (see tests/corruption_statistics.py),
+2. Own draws in each: statistics of the change that a corruption makes (see tests/statistics.py),
    ours / theirs (difference in standard errors), for all that draw. Four draws an image.
 
 Exit status 1 if a limit is broken: LEAST and MOST here, and 5 standard errors. Minutes on 2 cores.
@@ -17,17 +17,16 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from any directory, installed or not
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import jax
 import numpy as np
-from corruption_given import REFERENCES, SAMPLED, both
-from corruption_references import nothing
-from corruption_statistics import FIGURES, agreement, compare
 
 from craft_jax import corruptions
 from craft_jax.data import tfds
 from craft_jax.errors import DataError
+from tests.corruptions.given import REFERENCES, SAMPLED, both
+from tests.corruptions.references import nothing
+from tests.corruptions.statistics import FIGURES, agreement, compare
 
 RUNS = 4
 ERRORS = 5

@@ -29,10 +29,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from any directory, installed or not
 
 import craft_jax
-from craft_jax import checkpoint, corruptions, data
+from craft_jax import corruptions, data, files
 from craft_jax.data.shifted import NOTE
 from craft_jax.errors import CraftError, DataError
-from craft_jax.evaluate import corruption_keys
+from craft_jax.evaluation.evaluate import corruption_keys
 
 _WHAT = (
     "regenerated corruptions, not the published CIFAR-10-C or CIFAR-100-C: the algorithms are the "
@@ -64,7 +64,7 @@ def make(dataset, out, names, count, batch_size=500, overwrite=False):
         "images": count,
     }
     files = _prepare_directory(out, names, facts, overwrite, 5 * images.nbytes)
-    checkpoint.write_json(out / NOTE, facts | {"files": files})
+    files.write_json(out / NOTE, facts | {"files": files})
     repeated = np.tile(labels, 5).astype(np.uint8 if dataset.num_classes <= 256 else np.int64)
     _write(out / "labels.npy", repeated.shape, repeated.dtype, lambda array: np.copyto(array, repeated))
     with tqdm(total=5 * count * len(names), unit="image", mininterval=0.5, disable=None) as progress:
@@ -73,7 +73,7 @@ def make(dataset, out, names, count, batch_size=500, overwrite=False):
             fill = functools.partial(_fill, images, name, batch_size, progress)
             _write(out / f"{name}.npy", (5 * count, *images.shape[1:]), np.uint8, fill)
             files[f"{name}.npy"] = {"frost_pictures": corruptions.frost_source()} if name == "frost" else {}
-            checkpoint.write_json(out / NOTE, facts | {"files": files})
+            files.write_json(out / NOTE, facts | {"files": files})
 
 
 def _check(dataset, names, count, batch_size):
@@ -109,7 +109,7 @@ def _prepare_directory(out, names, facts, overwrite, bytes_each):
     if again and not overwrite:
         raise DataError(f"--out {out}: holds {', '.join(again)}; --overwrite makes them anew")
     stay = sorted(there - set(again) - {"labels.npy"})
-    note = checkpoint.read_json(out / NOTE) if (out / NOTE).exists() else {}
+    note = files.read_json(out / NOTE) if (out / NOTE).exists() else {}
     made = note.get("files", {}) if isinstance(note, dict) else {}
     alike = isinstance(note, dict) and {key: note.get(key) for key in facts} == facts
     if not alike or set(stay) - made.keys():

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from craft_jax import config_file, methods, train
+from craft_jax import methods
+from craft_jax.config import reader
+from craft_jax.training import train
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -23,7 +25,7 @@ def test_the_worked_example_of_a_new_method_trains(tmp_path, make_config, digits
     (source,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len(source.splitlines()) <= 30
     (tmp_path / "my_method.py").write_text(source)
-    config = config_file.load(f"{tmp_path / 'my_method.py'}:smoke")
+    config = reader.load(f"{tmp_path / 'my_method.py'}:smoke")
     for section_name, value in make_config("kd", epochs=1).items():
         if section_name != "method":
             config[section_name] = value

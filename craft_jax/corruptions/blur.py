@@ -13,15 +13,8 @@ import numpy as np
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.exact import gaussian_floor, ray_floor
-from craft_jax.corruptions.ops import (
-    add_change,
-    bordered,
-    gaussian_levels,
-    once,
-    resize_axis,
-    zoom_matrix,
-)
-from craft_jax.corruptions.tables import settings
+from craft_jax.corruptions.ops import add_change, bordered, gaussian_levels, once, resize_axis, zoom_matrix
+from craft_jax.corruptions.settings import settings
 
 
 def gaussian_blur(key, image, severity):

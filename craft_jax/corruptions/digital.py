@@ -14,7 +14,7 @@ import numpy as np
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.jpeg import jpeg
 from craft_jax.corruptions.ops import gaussian, once
-from craft_jax.corruptions.tables import settings
+from craft_jax.corruptions.settings import settings
 
 
 def contrast(key, image, severity):

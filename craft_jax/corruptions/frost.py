@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from craft_jax.corruptions.tables import FROST_REDUCTION, original_side
+from craft_jax.corruptions.settings import FROST_REDUCTION, original_side
 
 FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 

@@ -14,7 +14,7 @@ from scipy import special
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.ops import once
-from craft_jax.corruptions.tables import settings
+from craft_jax.corruptions.settings import settings
 
 
 def gaussian_noise(key, image, severity):

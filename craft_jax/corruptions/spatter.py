@@ -14,7 +14,7 @@ import numpy as np
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.ops import SLACK, gaussian, once
-from craft_jax.corruptions.tables import settings
+from craft_jax.corruptions.settings import settings
 
 WATER, MUD = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)
 # Lengths of a step along a side, a diagonal and a knight's move, in units of 2^-16 pixels.

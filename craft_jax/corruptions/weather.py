@@ -12,7 +12,7 @@ from craft_jax.corruptions import draws
 from craft_jax.corruptions.blur import motion
 from craft_jax.corruptions.frost import frost_crop
 from craft_jax.corruptions.ops import resize_axis, truncate, zoom_matrix
-from craft_jax.corruptions.tables import settings
+from craft_jax.corruptions.settings import settings
 
 
 def brightness(key, image, severity):

@@ -6,15 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from craft_jax.losses.common import (
-    check_choice,
-    check_shapes,
-    check_stages,
-    float32,
-    frozen,
-    product,
-    unit,
-)
+from craft_jax.losses.common import check_choice, check_shapes, check_stages, float32, frozen, product, unit
 
 REDUCTIONS = {"sum": jnp.sum, "mean": jnp.mean}
 

@@ -1,0 +1,1 @@
+"""Configurations: rules, files and overrides, the command line."""

@@ -1,0 +1,141 @@
+"""The command line: flags and overrides in, a checked configuration out; every fault in one message."""
+
+import argparse
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from craft_jax import files, methods
+from craft_jax.config import reader, rules, tree
+from craft_jax.errors import ConfigError
+
+MODES = ("train", "eval")
+
+_EPILOG = """
+modes
+  train   train the student, going on from the newest checkpoint in the workdir, then evaluate it (default)
+  eval    restore the workdir's student and evaluate it only; writes DIR/eval/SOURCE.json
+
+overrides
+  --config.KEY=VALUE sets a key of the configuration, e.g. --config.seed=1 --config.dealign.weight=0.
+  A tuple is VALUE,VALUE. configs/default.py lists every key with its meaning.
+"""
+
+
+class Options(NamedTuple):
+    """A parsed command.
+
+    Attributes:
+      config: a validated ConfigDict.
+      workdir: a path.
+      mode: one of MODES.
+    """
+
+    config: Any
+    workdir: str
+    mode: str
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ConfigError(message)
+
+    def format_help(self):
+        # Read the configs for --help alone: one that is broken must not stop a command that names another.
+        return super().format_help() + _configs()
+
+
+def parse(argv):
+    """Parse a command line.
+
+    Args:
+      argv: the arguments, without the program's name.
+    Returns:
+      Options.
+    Raises:
+      ConfigError: the message lists every fault.
+    """
+    parser = _Parser(
+        prog="python -m craft_jax.main",
+        description="Train a student by a distillation method; measure it on clean and corrupted images.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE[:PRESET]", help="a configuration file and its presets")
+    parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/NAME_seedN)")
+    parser.add_argument("--mode", default="train", help="train or eval")
+    options, rest = parser.parse_known_args(argv)
+    overrides, faults = _overrides(rest)
+    if options.mode not in MODES:
+        faults.append(f"--mode: {options.mode!r} is unknown; allowed: {', '.join(MODES)}")
+    try:
+        config = _config(options, overrides)
+        rules.validate(config)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    for key in methods.unread(config, [key for key, _ in overrides]):
+        print(f"note: method {config.method} does not read config.{key}", file=sys.stderr)
+    return Options(config, options.workdir or default_workdir(options.config, config), options.mode)
+
+
+def _config(options, overrides):
+    if options.config:
+        return reader.load(options.config, overrides)
+    if options.mode == "eval" and options.workdir:
+        path = Path(options.workdir) / "config.json"
+        stored = files.read_json(path)
+        if not isinstance(stored, dict):
+            raise ConfigError(f"{path}: not a configuration")
+        config = reader.apply(tree.from_json(stored), overrides)
+        if "method" in config and config.method not in methods.METHODS:
+            raise ConfigError(
+                f"config.method: {config.method!r} of {path} is unknown; allowed: "
+                f"{', '.join(methods.METHODS)}. One of a file of your own needs --config=FILE again"
+            )
+        return config
+    raise ConfigError("--config: missing; e.g. --config=configs/craft.py:digits")
+
+
+def _overrides(rest):
+    """Split `--config.a.b=value` and `--config.a.b value` into pairs; what is neither is a fault."""
+    overrides, faults, rest = [], [], list(rest)
+    while rest:
+        word = rest.pop(0)
+        match = re.fullmatch(r"--?config\.([\w.]+)(?:=(.*))?", word, re.DOTALL)
+        if not match:
+            faults.append(f"{word}: unknown argument; see --help")
+        elif match[2] is not None:
+            overrides.append((match[1], match[2]))
+        elif rest and not rest[0].startswith("--"):
+            overrides.append((match[1], rest.pop(0)))
+        else:
+            faults.append(f"{word}: no value; write {word}=VALUE")
+    return overrides, faults
+
+
+def default_workdir(spec, config):
+    """runs/FILE[_PRESET]_seedN, for a command without --workdir."""
+    path, _, preset = spec.partition(":")
+    parts = [Path(path).stem, *filter(None, preset.split(",")), f"seed{config.seed}"]
+    return str(Path("runs") / "_".join(parts))
+
+
+def _configs():
+    """Configs and presets with the first line of their docstrings, where the current directory has them."""
+    lines = ["", "configs"]
+    for path in sorted(Path("configs").glob("[!_]*.py")):
+        try:
+            purpose = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+        except (SyntaxError, ValueError, OSError) as error:
+            purpose = f"cannot be read: {error}"
+        lines.append(f"  {path}  {purpose.partition(chr(10))[0]}")
+    if Path("configs/default.py").is_file():
+        presets = reader.import_file("configs/default.py").PRESETS
+        lines += ["", "presets"]
+        lines += [f"  :{name:16}{preset.__doc__.partition(chr(10))[0]}" for name, preset in presets.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,217 @@
+"""Every rule of a configuration that needs no data: what each key may be, and what ties keys together."""
+
+import jax
+
+from craft_jax import corruptions, data, losses, methods, models, views
+from craft_jax.config.tree import flatten
+from craft_jax.errors import ConfigError
+
+
+def validate(config):
+    """Check every rule that needs no data.
+
+    Raises:
+      ConfigError: its message lists every fault, each with the key, the value and what is allowed.
+    """
+    faults = list(faults_of(config))
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def faults_of(config):
+    """Every fault of a configuration, one line each."""
+    flat = flatten(config)
+    missing = [key for key in (*_CHOICES, *_RANGES, *_FREE_VALUES) if key not in flat]
+    if missing:
+        # The other rules read these keys: a configuration of another version is told so and no more.
+        yield from (f"config.{key}: missing; configs/default.py has every key" for key in missing)
+        return
+    for key, allowed in _CHOICES.items():
+        values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
+        bad = [v for v in values if v not in allowed()]
+        if bad:
+            names = ", ".join(map(str, allowed()))
+            yield f"config.{key}: {', '.join(map(repr, bad))} is unknown; allowed: {names}"
+    for key, (rule, holds) in _RANGES.items():
+        values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
+        if not all(holds(v) for v in values):
+            yield f"config.{key}: {flat[key]!r}; allowed: {rule}"
+    for key in _NOT_EMPTY:
+        if not flat[key]:
+            yield f"config.{key}: empty; allowed: at least one"
+        elif len(set(flat[key])) < len(flat[key]):
+            yield f"config.{key}: {flat[key]!r} names one twice"
+    yield from _joint_faults(config)
+
+
+def _joint_faults(config):
+    """Rules that tie keys together."""
+    augmix = config.views.kind == "augmix"
+    overlap = sorted(set(_trained_corruptions(config)) & set(config.eval.corruptions))
+    if overlap and not config.views.allow_overlap:
+        yield (
+            f"config.views.corruptions: {', '.join(overlap)} also in config.eval.corruptions; training "
+            "corruptions must not be evaluated (--config.views.allow_overlap=True marks the results)"
+        )
+    if config.data.name == "digits" and config.data.flip:
+        yield "config.data.flip: True; allowed for digits: False (a flipped 2 is no digit)"
+    if config.data.name == "npz" and not config.data.dir:
+        yield "config.data.dir: empty; data.name=npz needs the path of an .npz file"
+    yield from _source_faults(config)
+    if len(config.eval.primary_weights) != 2 or abs(sum(config.eval.primary_weights) - 1) > 1e-6:
+        yield (
+            f"config.eval.primary_weights: {config.eval.primary_weights!r}; "
+            "allowed: two weights, of clean and robust accuracy, that sum to 1"
+        )
+    if config.eval.reference and config.eval.source == "cifar10_1":
+        yield "config.eval.reference: cifar10_1 has no corruptions to compare; allowed: empty"
+    devices = jax.device_count()
+    for key, size in (("batch_size", config.batch_size), ("teacher.batch_size", config.teacher.batch_size)):
+        if size > 0 and size % devices:
+            yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    if config.method == "augmix" and not augmix:
+        yield f"config.views.kind: {config.views.kind!r}; allowed for the method augmix: 'augmix'"
+    if config.method == "augmix" and config.views.count == 0:
+        yield "config.views.count: 0; allowed for the method augmix: at least 1 (its paper's is 2)"
+    group, local = config.views.group_size, config.batch_size // devices
+    if _makes_views(config) and not augmix and group > 0 and local > 0 and local % group:
+        yield (
+            f"config.views.group_size: {group}; allowed: a divisor of the {local} images that "
+            "one device holds of a batch"
+        )
+
+
+def _source_faults(config):
+    """Rules of where shifted images come from."""
+    source, sets = config.eval.source, _SOURCES.get(config.eval.source)
+    if sets and config.data.name not in sets:
+        names = " or ".join(sets)
+        yield f"config.eval.source: {source!r} with data.name={config.data.name}; allowed with it: {names}"
+    if source != "regenerated" and config.data.validation:
+        yield (
+            f"config.eval.source: {source!r} with data.validation={config.data.validation}; allowed: "
+            "'regenerated', of the images held out (these are test images, which tuning must not see)"
+        )
+    if source == "cifar10_c" and not config.eval.dir:
+        yield "config.eval.dir: empty; eval.source=cifar10_c needs the folder of NAME.npy and labels.npy"
+    if source == "regenerated" and config.eval.dir:
+        yield (
+            f"config.eval.dir: {config.eval.dir!r}; allowed: '' for eval.source=regenerated, which reads no "
+            "files (--config.eval.source=cifar10_c reads them)"
+        )
+
+
+def _trained_corruptions(config):
+    """The corruptions that the run trains on; () if there is no such method."""
+    return methods.trained_corruptions(config) if config.method in methods.METHODS else ()
+
+
+def _makes_views(config):
+    """Whether the method makes views beside the clean one; True if there is no such method."""
+    return config.method not in methods.METHODS or max(methods.METHODS[config.method].views(config)) > 1
+
+
+# Where evaluated images may come from -> the data sets that they are test images of, None for any.
+_SOURCES = {
+    "regenerated": None,
+    "cifar10_c": None,  # or another data set in its layout, as launch/make_cifar_c.py writes
+    "cifar10_corrupted": ("cifar10",),
+    "cifar10_1": ("cifar10",),
+}
+
+_CHOICES = {
+    "method": lambda: methods.METHODS,
+    "dtype": lambda: ("float32", "bfloat16"),
+    "data.name": lambda: data.REGISTRY,
+    "student.name": lambda: models.REGISTRY,
+    "teacher.name": lambda: models.REGISTRY,
+    "teacher.method": lambda: ("erm", "augmix"),
+    "views.kind": lambda: views.KINDS,
+    "views.corruptions": lambda: corruptions.NAMES,
+    "views.severities": lambda: (1, 2, 3, 4, 5),
+    "views.ce_views": lambda: ("clean", "all"),
+    "views.distill_views": lambda: ("clean", "all"),
+    "views.distill_target": lambda: ("own", "clean"),
+    "attention.reduction": lambda: losses.REDUCTIONS,
+    "crd.bank": lambda: ("memory", "batch"),
+    "contrastive.positives": lambda: losses.POSITIVES,
+    "contrastive.anchor": lambda: ("own", "clean"),
+    "contrastive.stages": lambda: (1, 2, 3),
+    "dealign.kind": lambda: losses.KINDS,
+    "dealign.form": lambda: losses.FORMS,
+    "eval.source": lambda: tuple(_SOURCES),
+    "eval.corruptions": lambda: corruptions.NAMES,
+    "eval.severities": lambda: (1, 2, 3, 4, 5),
+}
+
+_POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
+_NOT_NEGATIVE = ("a number of at least 0", lambda v: 0 <= v < float("inf"))
+_MOMENTUM = ("a number in [0, 1)", lambda v: 0 <= v < 1)
+
+_RANGES = {
+    "seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
+    "batch_size": _POSITIVE,
+    "epochs": _POSITIVE,
+    "data.validation": _NOT_NEGATIVE,
+    "data.crop_padding": _NOT_NEGATIVE,
+    "teacher.seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
+    "teacher.epochs": _POSITIVE,
+    "teacher.batch_size": _POSITIVE,
+    "teacher.learning_rate": _POSITIVE,
+    "teacher.momentum": _MOMENTUM,
+    "teacher.weight_decay": _NOT_NEGATIVE,
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.momentum": _MOMENTUM,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "views.count": _NOT_NEGATIVE,
+    "views.group_size": _POSITIVE,
+    "augmix.severity": ("an integer in [1, 10]", lambda v: 1 <= v <= 10),
+    "augmix.width": _POSITIVE,
+    "augmix.depth": _NOT_NEGATIVE,
+    "augmix.alpha": _POSITIVE,
+    "augmix.weight": _NOT_NEGATIVE,
+    "kd.weight": _NOT_NEGATIVE,
+    "kd.temperature": _POSITIVE,
+    "attention.weight": _NOT_NEGATIVE,
+    "crd.weight": _NOT_NEGATIVE,
+    "crd.temperature": _POSITIVE,
+    "crd.negatives": _POSITIVE,
+    "crd.momentum": _MOMENTUM,
+    "contrastive.weight": _NOT_NEGATIVE,
+    "contrastive.temperature": _POSITIVE,
+    "dealign.weight": _NOT_NEGATIVE,
+    "dealign.eps": _POSITIVE,
+    "reliability.alpha": _NOT_NEGATIVE,
+    "reliability.beta": _NOT_NEGATIVE,
+    "reliability.gamma": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
+    "eval.max_examples": _NOT_NEGATIVE,
+    "eval.batch_size": _POSITIVE,
+    "eval.clean_every_epochs": _NOT_NEGATIVE,
+    "eval.primary_weights": _NOT_NEGATIVE,
+    "checkpoint.every_steps": _POSITIVE,
+    "checkpoint.keep": _POSITIVE,
+    "log.every_steps": _POSITIVE,
+}
+
+# Keys that any value of their type serves.
+_FREE_VALUES = (
+    "data.dir",
+    "data.flip",
+    "teacher.checkpoint",
+    "teacher.cache",
+    "views.allow_overlap",
+    "contrastive.mask_same_class",
+    "eval.dir",
+    "eval.reference",
+    "eval.teacher",
+    "log.tensorboard",
+    "log.progress",
+)
+
+_NOT_EMPTY = (
+    "views.corruptions",
+    "views.severities",
+    "contrastive.stages",
+    "eval.corruptions",
+    "eval.severities",
+)

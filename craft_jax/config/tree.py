@@ -1,0 +1,102 @@
+"""Configurations as trees of keys: flattened, stored, compared; and that of a run's teacher."""
+
+import json
+
+import ml_collections
+
+# Keys that may differ when a working directory is used again: where things lie and what is printed,
+# never what is trained.
+FREE_KEYS = ("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap")
+
+# Keys that say what a trained network is, as the teacher's run has them: what its cache is named by.
+TEACHER_KEYS = (
+    "seed",
+    "dtype",
+    "batch_size",
+    "epochs",
+    "data.name",
+    "data.validation",
+    "data.crop_padding",
+    "data.flip",
+    "student.name",
+    "optimizer.learning_rate",
+    "optimizer.momentum",
+    "optimizer.weight_decay",
+)
+
+# What an AugMix teacher is, beside these. An ERM teacher's name leaves them out: it reads none of them.
+AUGMIX_TEACHER_KEYS = (
+    "method",
+    "views.kind",
+    "views.count",
+    "augmix.severity",
+    "augmix.width",
+    "augmix.depth",
+    "augmix.alpha",
+    "augmix.weight",
+)
+
+
+def flatten(config, prefix=""):
+    """A ConfigDict as {dotted key: value}."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def to_json(config):
+    """A ConfigDict as JSON-able nested dicts (tuples become lists)."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def from_json(tree):
+    """The inverse of `to_json`: a locked ConfigDict, lists as tuples."""
+
+    def convert(value):
+        if isinstance(value, dict):
+            return ml_collections.ConfigDict({k: convert(v) for k, v in value.items()})
+        return tuple(value) if isinstance(value, list) else value
+
+    return convert(tree).lock()
+
+
+def differences(old, new):
+    """The keys outside FREE_KEYS in which two configurations differ, one line each."""
+    a, b = flatten(old), flatten(new)
+    keys = [k for k in sorted(a.keys() | b.keys()) if not k.startswith(FREE_KEYS)]
+    absent = "(absent)"
+    return [
+        f"config.{k}: {a.get(k, absent)!r} in the working directory, {b.get(k, absent)!r} now"
+        for k in keys
+        if a.get(k, absent) != b.get(k, absent)
+    ]
+
+
+def teacher_config(config):
+    """The configuration of the run that trains `config`'s teacher, on `config.teacher`'s recipe."""
+    config = ml_collections.ConfigDict(config.to_dict()).unlock()
+    config.method = config.teacher.method
+    config.student.name = config.teacher.name
+    config.seed = config.teacher.seed
+    config.epochs = config.teacher.epochs
+    config.batch_size = config.teacher.batch_size
+    config.optimizer.learning_rate = config.teacher.learning_rate
+    config.optimizer.momentum = config.teacher.momentum
+    config.optimizer.weight_decay = config.teacher.weight_decay
+    config.teacher.checkpoint = ""
+    config.views.ce_views = "clean"
+    config.eval.reference = ""  # the student's
+    if config.method == "augmix":
+        config.views.kind, config.views.count = "augmix", 2
+    return config.lock()
+
+
+def teacher_identity(wanted):
+    """What the teacher of a `teacher_config` is, the data aside: {dotted key: value}."""
+    keys = TEACHER_KEYS if wanted.method == "erm" else (*TEACHER_KEYS, *AUGMIX_TEACHER_KEYS)
+    flat = flatten(wanted)
+    return {key: flat[key] for key in keys}

@@ -1,0 +1,1 @@
+"""A network in, a table of clean and shifted accuracies out."""

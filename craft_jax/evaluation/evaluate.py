@@ -1,0 +1,242 @@
+"""A model in, its accuracies out: clean, and under each corruption and severity.
+
+Corrupted images are made on the device from the test images, or read from files (`eval.source`). The random
+draws of those made here belong to the corruption, the severity and the image's index in the data set, so
+every run meets the same images and no figure depends on the batch size or the number of devices.
+"""
+
+import functools
+import itertools
+import sys
+import zlib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from craft_jax import corruptions, data, files, methods
+from craft_jax.config import rules, tree
+from craft_jax.corruptions.ops import to_unit
+from craft_jax.errors import CheckpointError
+from craft_jax.evaluation import metrics, robustness, targets
+from craft_jax.mesh import make_mesh, replicated_on, split_over
+from craft_jax.runs import checkpoint, predict, teachers
+
+# What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
+_EVALUATION_SEED = 20260
+
+
+def predictor(model, mesh):
+    """A jitted (variables, (B, H, W, C) float32 images in [0, 1]) -> (B, K) float32 logits on all devices."""
+
+    def predict(variables, images):
+        outputs, _ = model.apply(variables, images, train=False)
+        return outputs.logits
+
+    return jax.jit(predict, out_shardings=replicated_on(mesh))
+
+
+def corruption_keys(name, severity, index):
+    """The keys of images of the data set under one corruption: (B,) indices -> (B,) keys."""
+    key = jax.random.key(_EVALUATION_SEED)
+    key = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), severity)
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+
+
+@functools.partial(jax.jit, static_argnames=("name", "severity"))
+def _prepare(images, index, name, severity):
+    images = to_unit(images.astype(jnp.float32))  # as `corrupt` scales: files give the very same floats
+    if name is None:
+        return images
+    return corruptions.corrupt(corruption_keys(name, severity, index), images, name, severity)
+
+
+def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
+    """Logits of a whole set, clean or corrupted; every image once, in order.
+
+    Args:
+      networks: (predict, variables) pairs, predict from `predictor`; all see the same images.
+      images: (N, H, W, C) uint8, NumPy; may be memory-mapped.
+      batch_size: images a step over all devices; the last batch is padded and the padding cut off.
+      mesh: a mesh with the one axis "data".
+      name, severity: a corruption to make here, or None for the images as they are.
+    Returns:
+      A list of (N, K) float32, NumPy, one a network.
+    """
+    sharding = split_over(mesh)
+    batch_size = -(-batch_size // mesh.size) * mesh.size  # every device gets as many
+    collected = []
+    for start in range(0, len(images), batch_size):
+        index = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
+        batch, rows = jax.device_put((images[index], index.astype(np.int32)), sharding)
+        seen = _prepare(batch, rows, name, severity)
+        collected.append([predict(variables, seen) for predict, variables in networks])
+    joined = (np.concatenate([np.asarray(x) for x in logits]) for logits in zip(*collected, strict=True))
+    return [logits[: len(images)] for logits in joined]
+
+
+def clean_accuracy(predict, variables, dataset, config, mesh):
+    """Clean accuracy in percent on the evaluation images."""
+    images, labels = targets.clean_images(config, dataset, None)
+    (logits,) = logits_of([(predict, variables)], images, config.eval.batch_size, mesh)
+    return metrics.accuracy(logits, labels)
+
+
+def evaluate(student, dataset, config, mesh, wanted, teacher=None, teacher_record=None):
+    """Accuracies, calibration and agreement, clean and under shift.
+
+    Args:
+      student: (predict, variables), predict from `predictor`.
+      dataset: a data.Dataset; its test images are used.
+      config: reads eval.* and views.*.
+      mesh: a mesh with the one axis "data".
+      wanted: a `targets.Targets`.
+      teacher: (predict, variables), to be measured on the same images; None for none.
+      teacher_record: what a teachers.Teacher says of itself; None without a teacher.
+    Returns:
+      A JSON-able dict: `robustness.summary` of the student; "shifted", its `robustness.cell` under a natural
+      shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of images
+      on which both predict the same class: clean, shifted, and the mean over corrupted cells), or None;
+      "against_reference" (`robustness.against`), or None; and what was evaluated: the facts of `targets`,
+      the corruptions that student or teacher were trained on, those evaluated, and those in both.
+    """
+    networks = [student, teacher] if teacher and config.eval.teacher else [student]
+    figures, agreement = _measure(networks, dataset, config, mesh, wanted.files)
+    own, *others = [_summary(cells, config) for cells in figures]
+    against = None
+    if wanted.reference:
+        figures = robustness.against(own, wanted.reference, wanted.facts["same_images"])
+        against = {"reference": config.eval.reference, **figures}
+    return {
+        **wanted.facts,
+        **own,
+        "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
+        "against_reference": against,
+        **_protocol(config, list(own["corruptions"]), teacher_record or {}),
+    }
+
+
+def _measure(networks, dataset, config, mesh, files):
+    """([{set: figures} for each network], agreement of the first two) over `_sets`."""
+    sets = list(_sets(dataset, config, files))
+    figures, agreement = [{} for _ in networks], {}
+    for where, images, labels in tqdm(sets, "evaluate", disable=not config.log.progress, mininterval=0.5):
+        made_here = where if isinstance(where, tuple) and not files else (None, None)
+        loaded = images()
+        logits = logits_of(networks, loaded, config.eval.batch_size, mesh, *made_here)
+        for cells, x in zip(figures, logits, strict=True):
+            cells[where] = robustness.cell(x, labels)
+        if len(networks) > 1:
+            agreement[where] = metrics.agreement(*logits)
+    corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
+    return figures, {
+        "clean": agreement.get("clean"),
+        "shifted": agreement.get("shifted"),
+        "corrupted": float(np.mean(corrupted)) if corrupted else None,
+    }
+
+
+def _sets(dataset, config, files):
+    """What to evaluate on: (where, () -> images, labels), where "clean", "shifted" or (name, severity)."""
+    test_images, test_labels = targets.clean_images(config, dataset, files)
+    yield "clean", lambda: test_images, test_labels
+    if not files:
+        for cell in itertools.product(config.eval.corruptions, config.eval.severities):
+            yield cell, lambda: test_images, test_labels
+        return
+    if not files.names:
+        yield "shifted", functools.partial(files.images, None, None), files.labels
+    for cell in itertools.product(files.names, config.eval.severities):
+        yield cell, functools.partial(files.images, *cell), files.labels
+
+
+def _summary(cells, config):
+    cells = dict(cells)
+    clean, natural = cells.pop("clean"), cells.pop("shifted", None)
+    return {**robustness.summary(clean, cells, config.eval.primary_weights), "shifted": natural}
+
+
+def _protocol(config, evaluated, teacher_record):
+    trained = methods.trained_corruptions(config)
+    teachers_own = teacher_record.get("trained_corruptions", [])  # absent from records of older versions
+    return {
+        "trained_corruptions": trained,
+        "teacher_trained_corruptions": teachers_own,
+        "evaluated_corruptions": evaluated,
+        "overlap_allowed": config.views.allow_overlap,
+        "overlap": sorted({*trained, *teachers_own} & set(evaluated)),
+    }
+
+
+def evaluate_workdir(config, workdir):
+    """Evaluate a run's newest student under `config.eval`; leaves its results.json alone.
+
+    Args:
+      config: the run's configuration; eval.*, data.dir, log.* and checkpoint.* may differ from it.
+      workdir: the run's working directory.
+    Returns:
+      (result, path): what was measured, and DIR/eval/SOURCE.json, where it was written.
+    Raises:
+      CheckpointError: no student there, or one of another configuration or data set.
+      ConfigError, DataError: what `eval.source` or `eval.reference` names is missing or does not fit.
+    """
+    workdir = Path(workdir)
+    rules.validate(config)
+    student = predict.load(workdir)
+    dataset = data.load(config)
+    checkpoint.check_same_run(workdir, config, data.card(dataset))
+    wanted = targets.prepare(config, dataset)
+    record = _teacher_record(workdir)
+    teachers.check_overlap(record, config)
+    teacher = _teacher(record, dataset, config)
+    mesh = make_mesh()
+    taught = _on(mesh, teacher) if teacher else None
+    result = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, record)
+    result |= {
+        "workdir": str(workdir),
+        "method": config.method,
+        "dataset": dataset.name,
+        "seed": config.seed,
+        "step": student.step,
+        "params_sha256": checkpoint.params_sha256(student.variables),
+        "config": tree.to_json(config),
+    }
+    path = workdir / "eval" / f"{config.eval.source}.json"
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{path.parent}: cannot be made ({error.strerror})") from error
+    files.write_json(path, result)
+    return result, path
+
+
+def _on(mesh, network):
+    """(predict, variables) on all devices, of what has a model and variables."""
+    return predictor(network.model, mesh), jax.device_put(network.variables, replicated_on(mesh))
+
+
+def _teacher_record(workdir):
+    """What the run's teacher.json says; None where it has no teacher."""
+    path = workdir / "teacher.json"
+    if not path.exists():
+        return None
+    record = files.read_json(path)
+    if not isinstance(record, dict) or not {"checkpoint", "params_sha256"} <= record.keys():
+        raise CheckpointError(f"{path}: not the record of a teacher")
+    return record
+
+
+def _teacher(record, dataset, config):
+    """The run's teacher, or None where it has none, none is asked for, or it is no longer there."""
+    if not config.eval.teacher or not record:
+        return None
+    try:
+        teacher = teachers.load(record["checkpoint"], dataset, config)
+        if teacher.record["params_sha256"] != record["params_sha256"]:
+            raise CheckpointError(f"{record['checkpoint']} now holds another network")
+    except CheckpointError as error:
+        print(f"note: evaluated without its teacher: {error}", file=sys.stderr)
+        return None
+    return teacher

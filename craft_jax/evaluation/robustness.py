@@ -1,0 +1,138 @@
+"""From cells to figures: what is reported of a network over corruptions and severities.
+
+A cell is one corruption at one severity. Accuracies are in percent, as are errors (100 minus accuracy).
+"""
+
+import numpy as np
+
+from craft_jax import corruptions
+from craft_jax.evaluation import metrics
+
+CALIBRATION = ("nll", "ece", "confidence_on_errors")
+
+
+def cell(logits, labels):
+    """The figures of one set of images.
+
+    Args:
+      logits: (N, K).
+      labels: (N,) integers.
+    Returns:
+      {"accuracy" (percent), "nll" (nats), "ece" ([0, 1]), "confidence_on_errors" ([0, 1], None without any)}.
+      Where logits are not finite, their images count as wrong and calibration is None.
+    """
+    finite = np.isfinite(logits).all()
+    calibration = {name: getattr(metrics, name)(logits, labels) if finite else None for name in CALIBRATION}
+    return {"accuracy": metrics.accuracy(logits, labels), **calibration}
+
+
+def summary(clean, cells, weights):
+    """The figures of one network.
+
+    Args:
+      clean: the clean images' figures, from `cell`.
+      cells: {(name, severity): figures}; may be empty.
+      weights: of clean and robust accuracy in the primary metric.
+    Returns:
+      A JSON-able dict. "clean_accuracy"; "corruptions", {name: five accuracies, None where not evaluated};
+      "robust_accuracy", their mean (over CIFAR-10-C's fifteen: mean corruption accuracy) and
+      "mean_corruption_error", 100 minus that (what "mCE" often means on CIFAR); the means over parts of them
+      ("robust_accuracy_without_jpeg", "families", see `by_family`); "primary_metric"; "clean" and
+      "corrupted", calibration, the latter means over the cells. A mean over nothing is None.
+    """
+    names = list(dict.fromkeys(name for name, _ in cells))
+    table = {
+        name: [cells[name, s]["accuracy"] if (name, s) in cells else None for s in corruptions.SEVERITIES]
+        for name in names
+    }
+    robust = mean_over(table, names)
+    clean_accuracy = clean["accuracy"]
+    return {
+        "clean_accuracy": clean_accuracy,
+        "robust_accuracy": robust,
+        "robust_accuracy_without_jpeg": mean_over(table, [n for n in names if n != "jpeg_compression"]),
+        "mean_corruption_error": None if robust is None else 100.0 - robust,
+        "primary_metric": None if robust is None else weights[0] * clean_accuracy + weights[1] * robust,
+        "families": by_family(table),
+        "corruptions": table,
+        "clean": {name: clean[name] for name in CALIBRATION},
+        "corrupted": {name: _calibration(name, cells.values()) for name in CALIBRATION},
+    }
+
+
+def _calibration(name, cells):
+    values = [figures[name] for figures in cells]
+    # Cells without errors have no confidence on them; any other None is a network that is not finite.
+    return _mean(values) if name == "confidence_on_errors" or None not in values else None
+
+
+def by_family(table):
+    """Mean accuracy of each family of test corruptions, and of weather and digital together.
+
+    The training corruptions speckle noise and Gaussian blur resemble the noise and blur families; weather
+    and digital are nearer to unseen.
+
+    Args:
+      table: {name: five accuracies or None}.
+    Returns:
+      {family: mean over its evaluated cells, None without any}, and "weather_and_digital".
+    """
+    families = {name: mean_over(table, members) for name, members in corruptions.FAMILIES.items()}
+    both = corruptions.FAMILIES["weather"] + corruptions.FAMILIES["digital"]
+    return families | {"weather_and_digital": mean_over(table, both)}
+
+
+def mean_over(table, names):
+    """Mean accuracy over the evaluated cells of some corruptions, None without any."""
+    return _mean([accuracy for name in names for accuracy in table.get(name, ())])
+
+
+def _mean(values):
+    values = [v for v in values if v is not None]
+    return float(np.mean(values)) if values else None
+
+
+def against(result, reference, same_images=True):
+    """Errors relative to a reference's (Hendrycks and Dietterich 2019, section 4), and the plain differences.
+
+    A corruption's CE is 100 * sum over severities of the error / the same sum of the reference; its relative
+    CE takes clean error off every error first, so that its denominator can be near zero or negative: read it
+    beside the differences.
+
+    Args:
+      result: a summary.
+      reference: another of the same cells.
+      same_images: whether clean and corrupted figures are of the same images; else relative CE is None.
+    Returns:
+      {"ce" and "relative_ce": {name: percent, None over zero}, "mce" and "relative_mce": their means, None
+      where one is undefined, "clean_difference" and "robust_difference": points of accuracy more than the
+      reference's}.
+    """
+    ce, relative = {}, {}
+    for name, accuracies in result["corruptions"].items():
+        own, other = _errors(accuracies), _errors(reference["corruptions"][name])
+        ce[name] = _percent(own.sum(), other.sum())
+        own_rise = own - (100 - result["clean_accuracy"])
+        other_rise = other - (100 - reference["clean_accuracy"])
+        relative[name] = _percent(own_rise.sum(), other_rise.sum()) if same_images else None
+    return {
+        "mce": _mean_of_all(ce),
+        "relative_mce": _mean_of_all(relative),
+        "clean_difference": result["clean_accuracy"] - reference["clean_accuracy"],
+        "robust_difference": result["robust_accuracy"] - reference["robust_accuracy"],
+        "ce": ce,
+        "relative_ce": relative,
+    }
+
+
+def _errors(accuracies):
+    return np.array([100.0 - a for a in accuracies if a is not None])
+
+
+def _percent(value, base):
+    return None if abs(base) < 1e-9 else float(100 * value / base)  # 1e-9: rounding about a true zero
+
+
+def _mean_of_all(values):
+    values = list(values.values())
+    return None if None in values or not values else _mean(values)

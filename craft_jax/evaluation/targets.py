@@ -1,0 +1,129 @@
+"""What an evaluation is of: where its images come from, and which run it is compared with."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from craft_jax import corruptions, data, files
+from craft_jax.corruptions.settings import original_side
+from craft_jax.data import shifted
+from craft_jax.errors import CheckpointError, ConfigError
+
+
+class Targets(NamedTuple):
+    """What an evaluation needs, read from the disk and checked before any work.
+
+    Attributes:
+      files: a data.shifted.Shifted, or None where corruptions are made here.
+      facts: what the result says of the images; see `prepare`.
+      reference: the result of the run that eval.reference names, or None.
+    """
+
+    files: Any
+    facts: dict
+    reference: Any
+
+
+def prepare(config, dataset):
+    """Find what `eval.source` and `eval.reference` name.
+
+    Args:
+      config: reads eval.* and views.*.
+      dataset: the run's data.Dataset.
+    Returns:
+      Targets. Their facts: "data" (`data.card`), "source", "source_record", "evaluation_split", "examples"
+      (the shifted images), "clean_examples", "same_images" (whether the former are the latter, shifted),
+      "corruption_settings_of_side" (`corruptions.tables`) and "frost_pictures", None for files.
+    Raises:
+      DataError, CheckpointError, ConfigError: it is missing, or does not fit.
+    """
+    files = None if config.eval.source == "regenerated" else shifted.load(config, dataset)
+    _, labels = clean_images(config, dataset, files)
+    made_frost = not files and "frost" in config.eval.corruptions
+    facts = {
+        "data": data.card(dataset),
+        "source": config.eval.source,
+        "source_record": files.record if files else None,
+        "evaluation_split": dataset.evaluation_split,
+        "examples": len(files.labels) if files else len(labels),
+        "clean_examples": len(labels),
+        "same_images": not files or _same_images(files, dataset),
+        "corruption_settings_of_side": None if files else original_side(dataset.test_images.shape[1:]),
+        "frost_pictures": corruptions.frost_source() if made_frost else None,
+    }
+    if not config.eval.reference:
+        return Targets(files, facts, None)
+    cells = {(name, s) for name in config.eval.corruptions for s in config.eval.severities}
+    workdir = Path(config.eval.reference).expanduser()
+    if not (workdir / "results.json").exists():
+        raise ConfigError(f"config.eval.reference: {workdir} has no results.json; allowed: a finished run")
+    return Targets(files, facts, find_reference(workdir, identity(facts) | {"cells": cells}))
+
+
+def clean_images(config, dataset, files):
+    """(images, labels): the first `eval.max_examples` clean ones, no more than files have corrupted."""
+    count = config.eval.max_examples or len(dataset.test_labels)
+    if files and files.names:
+        count = min(count, len(files.labels))
+    return dataset.test_images[:count], dataset.test_labels[:count]
+
+
+def _same_images(files, dataset):
+    """Published files have another order than TFDS: they are of the same images if both are whole."""
+    if not files.names:
+        return False
+    count = len(files.labels)
+    return count == len(dataset.test_labels) or bool((files.labels == dataset.test_labels[:count]).all())
+
+
+def identity(result):
+    """What two results must share to be compared cell by cell: {what: value}."""
+    record = result.get("source_record") or {}
+    return {
+        "data": result["data"]["fingerprint"],
+        "source": result["source"],
+        "files": {key: record[key] for key in ("fingerprint", "configs", "version") if key in record},
+        "evaluation split": result["evaluation_split"],
+        "examples": result["examples"],
+        "frost pictures": result.get("frost_pictures"),
+        "cells": cells_of(result),
+    }
+
+
+def cells_of(result):
+    """The set of (name, severity) that a result has."""
+    table = result.get("corruptions", {})  # absent from a run that stopped
+    evaluated = ((name, s) for name in table for s in corruptions.SEVERITIES)
+    return {(name, s) for name, s in evaluated if table[name][s - 1] is not None}
+
+
+def find_reference(workdir, wanted):
+    """The result of a reference run that was measured as another is.
+
+    Args:
+      workdir: the reference's working directory; its results.json and eval/*.json are searched.
+      wanted: the `identity` of the other.
+    Returns:
+      The result, as its file has it.
+    Raises:
+      ConfigError: there is none such; the message says in what each differs.
+    """
+    if not wanted["cells"]:
+        raise ConfigError(f"reference {workdir}: no corruptions to compare; allowed: none for this source")
+    faults = []
+    for path in [workdir / "results.json", *sorted((workdir / "eval").glob("*.json"))]:
+        try:
+            result = files.read_json(path)
+            found = identity(result)
+        except CheckpointError as error:
+            faults.append(str(error))
+        except (KeyError, TypeError, AttributeError):
+            faults.append(f"{path} is no result of an evaluation")
+        else:
+            different = [key for key in wanted if found[key] != wanted[key]]
+            if not different:
+                return result
+            faults.append(f"{path} differs in {', '.join(different)}")
+    raise ConfigError(
+        f"reference {workdir}: allowed: a run evaluated on the same images, corruptions and severities; "
+        + "; ".join(faults)
+    )

@@ -1,0 +1,56 @@
+"""Small files: JSON written whole or not at all, and locks that die with their process."""
+
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+
+from craft_jax.errors import CheckpointError
+
+
+def write_json(path, tree):
+    """Write JSON so that a reader, or a crash, meets the old file or the new one, never half of one."""
+    temporary = Path(f"{path}.tmp")
+    temporary.write_text(json.dumps(tree, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_json(path):
+    """Read a JSON file.
+
+    Raises:
+      CheckpointError: no such file, or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; is its directory a run's workdir?") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+
+
+@contextlib.contextmanager
+def lock(path, wait):
+    """Hold a lock file for this process; the operating system lets go when the process dies.
+
+    Args:
+      path: the lock file, made with its directory if there is none.
+      wait: wait for another holder to finish, or fail.
+    Raises:
+      CheckpointError: another process holds it and `wait` is False.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise CheckpointError(f"{Path(path).parent}: cannot be written to ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not wait:
+                raise CheckpointError(f"{Path(path).parent}: another process is running in it") from error
+            print(f"waiting for another process, which holds {path}", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,79 @@
+"""Which losses a method adds up, with which weights. `METHODS` is the registry: name -> Method."""
+
+from craft_jax.methods import attention, augmix, craft, crd, erm, kd
+from craft_jax.methods.common import Method, Signals, Terms
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "Signals",
+    "Terms",
+    "makes_views",
+    "needs_teacher",
+    "trained_corruptions",
+    "unread",
+]
+
+METHODS = {
+    "erm": erm.METHOD,
+    "augmix": augmix.METHOD,
+    "kd": kd.METHOD,
+    "attkd": attention.METHOD,
+    "crd": crd.METHOD,
+    "craft": craft.METHOD,
+}
+
+# Sections and keys that every run reads, whatever its method.
+_ALWAYS = (
+    *("seed", "method", "dtype", "batch_size", "epochs"),
+    *("data", "student", "optimizer", "eval", "checkpoint", "log"),
+    "views.allow_overlap",
+)
+
+
+def trained_corruptions(config):
+    """The names of the corruptions that a run's networks see in training; AugMix's operations are none."""
+    return (
+        list(config.views.corruptions) if makes_views(config) and config.views.kind == "corruptions" else []
+    )
+
+
+def makes_views(config):
+    """Whether a network forwards any view beside the clean one."""
+    return max(METHODS[config.method].views(config)) > 1
+
+
+def needs_teacher(config):
+    """Whether the run has a teacher."""
+    return METHODS[config.method].views(config)[1] > 0
+
+
+def unread(config, keys):
+    """Which of some dotted keys have no effect under this configuration; none of a method that says nothing.
+
+    Another method's keys, those of a term of weight 0, of views that no network forwards or of the other
+    kind and, of a teacher given by its directory, how one would be trained.
+    """
+    if METHODS[config.method].reads is None:
+        return []
+    read = (*_ALWAYS, *METHODS[config.method].reads(config), *_teacher_reads(config), *_view_reads(config))
+    return [key for key in keys if not any(key == r or key.startswith(f"{r}.") for r in read)]
+
+
+def _teacher_reads(config):
+    if not needs_teacher(config):
+        return ()
+    if config.teacher.checkpoint:
+        return ("teacher.checkpoint",)
+    return ("teacher", "augmix") if config.teacher.method == "augmix" else ("teacher",)
+
+
+def _view_reads(config):
+    if not makes_views(config):
+        # A count of 0 is why there are none: that is an effect.
+        return ("views.count",) if config.views.count == 0 else ()
+    made = {
+        "corruptions": ("views.corruptions", "views.severities", "views.group_size"),
+        "augmix": tuple(f"augmix.{key}" for key in ("severity", "width", "depth", "alpha")),
+    }
+    return ("views.count", "views.kind", *made[config.views.kind])

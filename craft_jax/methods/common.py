@@ -1,0 +1,129 @@
+"""What methods share: what a step tells them (Signals), what they give back (Terms), what one is (Method).
+
+A method is a few pure functions of the configuration. Every loss gives one value an example; a method
+multiplies by the reliability r or its complement where it has one, takes the mean, and does nothing else.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from craft_jax import losses
+
+
+class Signals(NamedTuple):
+    """What a step knows when it computes its losses; V views as `Method.views` asks, view 0 the clean one.
+
+    Attributes:
+      labels: (B,) int32.
+      student: Outputs with leaves (B, V_s, ...), V_s the views the student forwarded.
+      teacher: Outputs with leaves (B, V_t, ...), or None for a method without a teacher. Frozen.
+      params: the method's own trained parameters.
+      memory: the method's memory, not trained by gradients.
+      index: (B,) int32, the images' rows in the training set.
+      key: a key of this step's, for the method's own draws.
+    """
+
+    labels: jax.Array
+    student: Any
+    teacher: Any
+    params: Any
+    memory: Any
+    index: jax.Array
+    key: jax.Array
+
+
+class Terms(NamedTuple):
+    """What a method gives back.
+
+    Attributes:
+      losses: {name: scalar}, weights included; the step minimises their sum.
+      reliability: (B,) in [0, 1], or None.
+      memory: the memory after this step.
+    """
+
+    losses: dict
+    reliability: Any = None
+    memory: Any = ()
+
+
+class Method(NamedTuple):
+    """A distillation method.
+
+    Attributes:
+      terms: (config, Signals) -> Terms.
+      views: config -> (V_s, V_t), how many views the student and the teacher forward; V_t = 0: no teacher.
+      init: (config, key, student, teacher, labels) -> (params, memory); student and teacher are Outputs of
+        shapes, labels those of the training set, (N,) NumPy.
+      check: (config, labels), raises DataError before any work where the data cannot serve the method.
+      reads: config -> the keys, or sections, that its terms read under that configuration, so that an
+        override of any other can be pointed out (`methods.unread`); None if that is not known.
+    """
+
+    terms: Any
+    views: Any
+    init: Any = lambda config, key, student, teacher, labels: ({}, ())
+    check: Any = lambda config, labels: None
+    reads: Any = None
+
+
+def view_count(config, which):
+    """How many views "clean" or "all" are."""
+    return 1 if which == "clean" else config.views.count + 1
+
+
+def distilled_views(config, weight):
+    """`Method.views` of a method that distils by one term: no network forwards a view that no term reads."""
+    student = view_count(config, config.views.ce_views)
+    if not weight:
+        return student, 1
+    distilled = view_count(config, config.views.distill_views)
+    return max(student, distilled), distilled if config.views.distill_target == "own" else 1
+
+
+def distilled_reads(config, section, keys):
+    """`Method.reads` of such a method: the term's weight always, the other keys where it has one."""
+    read = ("views.ce_views", f"{section}.weight")
+    if not config[section].weight:
+        return read
+    read += ("views.distill_views", *(f"{section}.{key}" for key in keys))
+    return (*read, "views.distill_target") if config.views.distill_views == "all" else read
+
+
+def over_views(loss, which, views):
+    """The per-example loss of view 0, or its mean over all views: loss(v) -> (B,)."""
+    if which == "clean":
+        return loss(0)
+    return jnp.mean(jnp.stack([loss(v) for v in range(views)]), axis=0)
+
+
+def cross_entropy(config, s):
+    """The cross-entropy over the views of `views.ce_views`: (B,)."""
+
+    def loss(v):
+        return losses.cross_entropy(s.student.logits[:, v], s.labels)
+
+    return over_views(loss, config.views.ce_views, s.student.logits.shape[1])
+
+
+def distill(config, s, loss):
+    """loss(v, t) -> (B,): student view v learning from teacher view t, over the views that distil."""
+    own = config.views.distill_target == "own"
+    views = s.student.logits.shape[1]
+    return over_views(lambda v: loss(v, v if own else 0), config.views.distill_views, views)
+
+
+def logit_kd(config, s):
+    """Logit KD over the views that distil: (B,)."""
+
+    def loss(v, t):
+        student, teacher = s.student.logits[:, v], s.teacher.logits[:, t]
+        return losses.logit_kd(student, teacher, config.kd.temperature)
+
+    return distill(config, s, loss)
+
+
+def view(outputs, v):
+    """Outputs with leaves (B, V, ...) -> Outputs of one view, (B, ...)."""
+    return jax.tree.map(lambda x: x[:, v], outputs)

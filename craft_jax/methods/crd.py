@@ -1,0 +1,204 @@
+"""Contrastive representation distillation (Tian et al. 2020): heads, memory banks, negatives, Z.
+
+An anchor of one network is scored against the bank of the other, its own row the positive. The rows are
+updated after scoring, and each side's constant Z is fixed at the first batch. Heads train; banks and Z are
+state, so that a resume restores them.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from craft_jax import losses
+from craft_jax.errors import DataError
+from craft_jax.losses.common import product, unit
+from craft_jax.methods.common import Method, Terms, cross_entropy, distill, distilled_reads, distilled_views
+
+_WIDTH = 128  # of the embeddings, as published
+_SIDES = ("student", "teacher")
+
+
+def check(config, labels):
+    """Raise DataError if a class has fewer than crd.negatives images outside it; labels (N,) integers."""
+    fewest = len(labels) - np.bincount(labels).max()
+    if config.crd.bank == "memory" and config.crd.negatives > fewest:
+        raise DataError(
+            f"config.crd.negatives: {config.crd.negatives}; allowed: at most {fewest}, "
+            "the training images outside the largest class"
+        )
+
+
+def init(config, key, student, teacher, labels):
+    """Fresh heads and banks.
+
+    Args:
+      config: reads crd.bank and crd.negatives.
+      key: a scalar key.
+      student, teacher: Outputs of shapes; `pooled` is (B, D).
+      labels: (N,) integers, of the training set.
+    Returns:
+      (params, memory): a linear head a side; Z a side (0 until the first batch) and, for
+      crd.bank="memory", a bank (N, 128) a side with rows U(+-1/sqrt(128/3)), and the labels.
+    """
+    keys = jax.random.split(key, 4)
+    params = {
+        side: _linear(keys[i], outputs.pooled.shape[-1])
+        for i, (side, outputs) in enumerate(zip(_SIDES, (student, teacher), strict=True))
+    }
+    memory = {f"z_{side}": jnp.zeros(()) for side in _SIDES}
+    if config.crd.bank == "memory":
+        bound = 1 / np.sqrt(_WIDTH / 3)
+        for i, side in enumerate(_SIDES):
+            shape = (len(labels), _WIDTH)
+            memory[f"bank_{side}"] = jax.random.uniform(keys[2 + i], shape, minval=-bound, maxval=bound)
+        memory["labels"] = jnp.asarray(labels, jnp.int32)
+    return params, memory
+
+
+def _linear(key, width):
+    """A linear layer's start, U(+-1/sqrt(D)) as in the published code."""
+    bound = 1 / np.sqrt(width)
+    kernel_key, bias_key = jax.random.split(key)
+    return {
+        "kernel": jax.random.uniform(kernel_key, (width, _WIDTH), minval=-bound, maxval=bound),
+        "bias": jax.random.uniform(bias_key, (_WIDTH,), minval=-bound, maxval=bound),
+    }
+
+
+def embeddings(head, pooled):
+    """(B, D) pooled features -> (B, 128) unit vectors."""
+    return unit(product("bd,de->be", pooled, head["kernel"]) + head["bias"])
+
+
+def draw_negatives(key, labels, classes, num_classes, count):
+    """Row numbers of other classes, without replacement, at no sort an example.
+
+    For each class the rows outside it, in one random order; an example takes `count` consecutive ones,
+    circular, from an offset of its own.
+
+    Args:
+      key: a scalar key.
+      labels: (N,) int32, of the rows.
+      classes: (B,) int32, of the examples.
+      num_classes: static.
+      count: K, at most the number of rows outside any class; static.
+    Returns:
+      (B, K) int32.
+    """
+    order_key, offset_key = jax.random.split(key)
+    size = labels.shape[0]
+    order = jax.random.permutation(order_key, size)
+
+    def outside(c):
+        is_out = labels[order] != c
+        # A scatter to the running count compacts; what is inside the class goes past the end, dropped.
+        place = jnp.where(is_out, jnp.cumsum(is_out) - 1, size)
+        return jnp.zeros_like(order).at[place].set(order, mode="drop"), jnp.sum(is_out)
+
+    rows, sizes = jax.vmap(outside)(jnp.arange(num_classes))
+    available = sizes[classes]
+    offsets = jax.random.randint(offset_key, classes.shape, 0, available)
+    picks = (offsets[:, None] + jnp.arange(count)) % available[:, None]
+    return rows[classes[:, None], picks].astype(jnp.int32)
+
+
+def start(config, memory, anchors, index, labels, key, num_classes):
+    """What a step scores against: (banks, positives, negatives, memory with Z fixed).
+
+    Args:
+      config: reads crd.*.
+      memory: from `init` or `update`.
+      anchors: {side: (B, 128)} embeddings of view 0.
+      index: (B,) rows of the images in the training set.
+      labels: (B,) classes.
+      key: a scalar key.
+      num_classes: static.
+    Returns:
+      banks {side: (N, 128)}; positives (B,) and negatives (B, K) row numbers, -1 for none; memory.
+    """
+    if config.crd.bank == "memory":
+        banks = {side: memory[f"bank_{side}"] for side in _SIDES}
+        positives = index
+        negatives = draw_negatives(key, memory["labels"], labels, num_classes, config.crd.negatives)
+    else:
+        banks = anchors
+        positives = jnp.arange(labels.shape[0])
+        negatives = jnp.where(labels[:, None] != labels, positives, -1)
+    fixed = dict(memory)
+    for side, other in (_SIDES, _SIDES[::-1]):
+        fixed[f"z_{side}"] = _fix_z(memory[f"z_{side}"], anchors[side], banks[other], config.crd.temperature)
+    return banks, positives, negatives, fixed
+
+
+def _fix_z(z, anchors, bank, temperature):
+    """Z as it stands, or at the first batch N times the mean of exp(<anchor, row> / tau)."""
+
+    def estimate():
+        scores = jax.lax.stop_gradient(product("bd,nd->bn", anchors, bank))
+        return bank.shape[0] * jnp.mean(jnp.exp(scores / temperature))
+
+    return jax.lax.cond(z > 0, lambda: z, estimate)
+
+
+def loss(config, embedded, banks, positives, negatives, memory):
+    """The two sides added: {side: (B, 128)} -> (B,)."""
+    return sum(
+        losses.crd_nce(
+            embedded[side],
+            banks[other],
+            positives,
+            negatives,
+            config.crd.temperature,
+            memory[f"z_{side}"],
+        )
+        for side, other in (_SIDES, _SIDES[::-1])
+    )
+
+
+def update(config, memory, anchors, index):
+    """The banks after scoring: row <- normalise(momentum * row + (1 - momentum) * embedding)."""
+    if config.crd.bank == "batch":
+        return memory
+    memory = dict(memory)
+    for side in _SIDES:
+        bank = memory[f"bank_{side}"]
+        new = config.crd.momentum * bank[index] + (1 - config.crd.momentum) * anchors[side]
+        memory[f"bank_{side}"] = bank.at[index].set(unit(jax.lax.stop_gradient(new)))
+    return memory
+
+
+def _terms(config, s):
+    ce = {"ce": jnp.mean(cross_entropy(config, s))}
+    if not config.crd.weight:
+        return Terms(ce, memory=s.memory)
+
+    def embedded(v, t):
+        return {
+            "student": embeddings(s.params["student"], s.student.pooled[:, v]),
+            "teacher": embeddings(s.params["teacher"], s.teacher.pooled[:, t]),
+        }
+
+    anchors = embedded(0, 0)
+    banks, positives, negatives, memory = start(
+        config, s.memory, anchors, s.index, s.labels, s.key, s.student.logits.shape[-1]
+    )
+
+    def scored(v, t):
+        return loss(config, embedded(v, t), banks, positives, negatives, memory)
+
+    terms = {**ce, "crd": config.crd.weight * jnp.mean(distill(config, s, scored))}
+    return Terms(terms, memory=update(config, memory, anchors, s.index))
+
+
+def _reads(config):
+    own = ("temperature", "bank") + (("negatives", "momentum") if config.crd.bank == "memory" else ())
+    return distilled_reads(config, "crd", own)
+
+
+METHOD = Method(
+    _terms,
+    views=lambda config: distilled_views(config, config.crd.weight),
+    init=init,
+    check=check,
+    reads=_reads,
+)

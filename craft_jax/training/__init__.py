@@ -1,0 +1,1 @@
+"""A run's training: the fused step, the loop, batches, logs."""

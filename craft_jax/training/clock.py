@@ -1,0 +1,51 @@
+"""How long training takes: compile time and steady throughput, told apart."""
+
+import contextlib
+import datetime
+import time
+
+from tqdm import tqdm
+
+
+class Clock:
+    """Compile time and steady throughput, told apart; evaluation is neither."""
+
+    def __init__(self, start):
+        self._began = time.time()
+        self._steady, self._step, self._compile = None, start, None
+        self._announced = False
+
+    def compiled(self, step):
+        """The first step, which compiles, has been computed."""
+        self._steady, self._step = time.time(), step
+        self._compile = self._steady - self._began
+
+    @contextlib.contextmanager
+    def pause(self):
+        """Leave what happens inside out of the throughput."""
+        began = time.time()
+        yield
+        self._steady += time.time() - began
+
+    def announce(self, step, steps):
+        """Say once how long training will take: at the first logged step that knows."""
+        if self._announced or self._steady is None or step == self._step or step == steps:
+            return
+        self._announced = True
+        each = (time.time() - self._steady) / (step - self._step)
+        left = datetime.timedelta(seconds=round(each * (steps - step)))
+        tqdm.write(f"time:    about {left} of training left, {1000 * each:.0f} ms a step")
+
+    def throughput(self, step, batch_size):
+        """{"images_per_second": ...} since the first step; empty where there was no other."""
+        if self._steady is None or step == self._step:
+            return {}
+        return {"images_per_second": (step - self._step) * batch_size / (time.time() - self._steady)}
+
+    def timings(self, step, batch_size):
+        """What results.json says of this process: seconds, and images a second."""
+        return {
+            "compile_seconds": self._compile,
+            "training_seconds": time.time() - self._began,
+            **self.throughput(step, batch_size),
+        }

@@ -1,0 +1,178 @@
+"""One step: uint8 batch -> views -> networks -> losses -> gradient -> updated student, and its state."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from craft_jax import methods, models, streams, views
+from craft_jax.mesh import make_mesh, replicated_on
+
+_HISTOGRAM_BINS = 10
+
+
+class Run(NamedTuple):
+    """What a step needs that never changes: static under jit."""
+
+    config: Any
+    mesh: Any
+    student: Any
+    teacher: Any
+    method: Any
+    optimizer: Any
+    schedule: Any
+
+
+def make_run(config, dataset, teacher, steps):
+    """Build what a run's step needs, on a mesh of all devices."""
+    student = models.build(
+        config.student.name,
+        dataset.num_classes,
+        dtype=config.dtype,
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+    optimizer, schedule = make_optimizer(config, steps)
+    return Run(
+        config=config,
+        mesh=make_mesh(),
+        student=student,
+        teacher=teacher.model if teacher else None,
+        method=methods.METHODS[config.method],
+        optimizer=optimizer,
+        schedule=schedule,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------
+# The step: uint8 batch -> views -> networks -> losses -> gradient -> updated student
+
+
+def forward(model, variables, images, train):
+    """Forward V views in one pass: (B, V, H, W, C) -> (Outputs with leaves (B, V, ...), batch_stats)."""
+    batch, count = images.shape[:2]
+    flat = images.reshape(batch * count, *images.shape[2:])
+    outputs, batch_stats = model.apply(variables, flat, train)
+    return jax.tree.map(lambda x: x.reshape(batch, count, *x.shape[1:]), outputs), batch_stats
+
+
+def train_step(run, state, teacher, batch):
+    """One update of the student.
+
+    Args:
+      run: a Run; static.
+      state: the state pytree of `init_state`; donated.
+      teacher: the teacher's variables, () for a method without one.
+      batch: {"image": (B, H, W, 3) uint8, "label": (B,) int32, "index": (B,) int32}.
+    Returns:
+      (state, metrics), metrics a dict of float32 scalars and of histograms.
+    """
+    config, step = run.config, state["step"]
+    key = functools.partial(streams.stream, config.seed, step)
+    seen, taught = run.method.views(config)
+    images = views.make(
+        key(streams.CROPS),
+        key(streams.CORRUPTIONS),
+        batch["image"],
+        max(seen, taught),
+        config,
+        run.mesh,
+    )
+    teacher_outputs = None
+    if taught:
+        teacher_outputs, _ = forward(run.teacher, teacher, images[:, :taught], train=False)
+
+    def loss(trained):
+        variables = {**state["student"], "params": trained["student"]}
+        outputs, batch_stats = forward(run.student, variables, images[:, :seen], train=True)
+        terms = run.method.terms(
+            config,
+            methods.Signals(
+                labels=batch["label"],
+                student=outputs,
+                teacher=jax.lax.stop_gradient(teacher_outputs),
+                params=trained["method"],
+                memory=state["memory"],
+                index=batch["index"],
+                key=key(streams.METHOD),
+            ),
+        )
+        return sum(terms.losses.values()), (terms, outputs, batch_stats)
+
+    trained = {"student": state["student"]["params"], "method": state["method"]}
+    (total, (terms, outputs, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
+    updates, optimizer_state = run.optimizer.update(gradient, state["optimizer"], trained)
+    trained = optax.apply_updates(trained, updates)
+    new_state = {
+        "step": step + 1,
+        "student": {"params": trained["student"], "batch_stats": batch_stats},
+        "method": trained["method"],
+        "memory": terms.memory,
+        "optimizer": optimizer_state,
+    }
+    hits = jnp.argmax(outputs.logits[:, 0], axis=-1) == batch["label"]
+    metrics = {
+        "loss": total,
+        **{f"loss/{name}": value for name, value in terms.losses.items()},
+        "gradient_norm": optax.tree.norm(gradient),
+        "parameter_norm": optax.tree.norm(trained),
+        "learning_rate": run.schedule(step),
+        "train_accuracy": 100.0 * jnp.mean(hits),
+    }
+    if terms.reliability is not None:
+        counts, _ = jnp.histogram(terms.reliability, bins=_HISTOGRAM_BINS, range=(0.0, 1.0))
+        metrics |= {"reliability": jnp.mean(terms.reliability), "reliability_histogram": counts}
+    return new_state, metrics
+
+
+def jit_step(run):
+    """`train_step` compiled for the run's mesh: the state donated, and replicated as it came."""
+    replicated = replicated_on(run.mesh)
+    return jax.jit(functools.partial(train_step, run), donate_argnums=0, out_shardings=replicated)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The state: one pytree with all that a resume needs
+
+
+def init_state(run, input_shape, labels):
+    """A fresh state.
+
+    Args:
+      run: a Run.
+      input_shape: (H, W, C).
+      labels: (N,) of the training set, for a method's memory.
+    Returns:
+      {"step", "student": {"params", "batch_stats"}, "method", "memory", "optimizer"}.
+    """
+    seed = run.config.seed
+    shape = (1, *input_shape)
+    student = run.student.init(streams.stream(seed, 0, streams.INIT), shape)
+    outputs = [jax.eval_shape(lambda m=m: _outputs(m, shape)) for m in (run.student, run.teacher) if m]
+    key = streams.stream(seed, 0, streams.METHOD_INIT)
+    params, memory = run.method.init(run.config, key, outputs[0], outputs[-1], labels)
+    trained = {"student": student["params"], "method": params}
+    return {
+        "step": jnp.zeros((), jnp.int32),
+        "student": student,
+        "method": params,
+        "memory": memory,
+        "optimizer": run.optimizer.init(trained),
+    }
+
+
+def _outputs(model, shape):
+    variables = model.init(jax.random.key(0), shape)
+    return model.apply(variables, jnp.zeros(shape), False)[0]
+
+
+def make_optimizer(config, steps):
+    """SGD with momentum, coupled weight decay, and a cosine to 0: (optax transformation, schedule)."""
+    schedule = optax.cosine_decay_schedule(config.optimizer.learning_rate, steps)
+    optimizer = optax.chain(
+        optax.add_decayed_weights(config.optimizer.weight_decay),
+        optax.sgd(schedule, config.optimizer.momentum),
+    )
+    return optimizer, schedule

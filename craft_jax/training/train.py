@@ -1,0 +1,150 @@
+"""A run: its teacher, its state, the loop, and the result."""
+
+import functools
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from craft_jax import corruptions, data, files, methods
+from craft_jax.config import rules
+from craft_jax.errors import DataError, TrainingStopped
+from craft_jax.evaluation import cost, evaluate, targets
+from craft_jax.mesh import replicated_on
+from craft_jax.runs import checkpoint, results, teachers
+from craft_jax.training.loop import fit
+from craft_jax.training.step import init_state, make_run
+
+
+def train_and_evaluate(config, workdir, dataset=None):
+    """Train a student, or go on where an earlier process was stopped, then evaluate it.
+
+    Args:
+      config: a ConfigDict, as of configs/default.py.
+      workdir: where the run lives; see craft_jax.runs.checkpoint.
+      dataset: the data.Dataset that `config` names, if it is loaded already.
+    Returns:
+      The contents of DIR/results.json.
+    Raises:
+      ConfigError, DataError, CheckpointError: what the user can put right; nothing is lost or half-written.
+      TrainingStopped: a loss or a gradient was not finite.
+    """
+    workdir = Path(workdir)
+    rules.validate(config)
+    dataset = dataset or data.load(config)
+    _check_sizes(config, dataset)
+    methods.METHODS[config.method].check(config, dataset.train_labels)
+    card = data.card(dataset)
+    if result := _finished(workdir, config, card):
+        return result
+    wanted = targets.prepare(config, dataset)  # now: a file that is missing shall not cost a training
+    given = teachers.given(config, dataset)
+    with files.lock(workdir / ".lock", wait=False):
+        # Again: another process may have finished it meanwhile.
+        if result := _finished(workdir, config, card):
+            return result
+        teacher = given or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
+        checkpoint.claim(workdir, config, card, teacher.record if teacher else None)
+        return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
+
+
+def _finished(workdir, config, card):
+    """The result of this very run if it is done, else None; raises where the directory is another's."""
+    checkpoint.check_same_run(workdir, config, card)
+    if not (workdir / "results.json").exists():
+        return None
+    result = files.read_json(workdir / "results.json")
+    if result["status"] != "done":
+        return None
+    print(f"{workdir}: already done; --mode=eval evaluates it under other eval.* keys", flush=True)
+    return result
+
+
+def _trained_teacher(config, dataset):
+    """The teacher of `teacher.*`, trained into `teacher.cache` now or found there."""
+    wanted, workdir = teachers.cached(config, dataset)
+    with files.lock(Path(f"{workdir}.lock"), wait=True):
+        if not teachers.is_done(workdir):
+            print(f"training the teacher first, {wanted.student.name}, into {workdir}", flush=True)
+            _train_teacher(wanted, workdir, dataset)
+    return teachers.load(workdir, dataset, config)
+
+
+def _train_teacher(wanted, workdir, dataset):
+    rules.validate(wanted)
+    card = data.card(dataset)
+    with files.lock(workdir / ".lock", wait=False):
+        teachers.adopt(workdir, wanted)
+        checkpoint.check_same_run(workdir, wanted, card)
+        checkpoint.claim(workdir, wanted, card)
+        _train_and_evaluate(wanted, workdir, dataset, None, targets.prepare(wanted, dataset))
+
+
+def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
+    started = time.time()
+    steps_per_epoch = len(dataset.train_labels) // config.batch_size
+    steps = steps_per_epoch * config.epochs
+    run = make_run(config, dataset, teacher, steps)
+    replicated = replicated_on(run.mesh)
+    results.describe(run, workdir, dataset, teacher, steps)
+
+    init = functools.partial(init_state, run, dataset.train_images.shape[1:], dataset.train_labels)
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), jax.eval_shape(init)
+    )
+    with checkpoint.manager(workdir, config) as checkpoints:
+        start = checkpoints.latest_step() or 0
+        if start:
+            state = checkpoint.restore(checkpoints, abstract)
+            print(f"resuming from step {start}", flush=True)
+        else:
+            state = jax.jit(init, out_shardings=replicated)()
+        resumed_from = results.record_resume(workdir, start)
+        predict = evaluate.predictor(run.student, run.mesh)
+        teacher_variables = jax.device_put(teacher.variables if teacher else (), replicated)
+        try:
+            state, timings = fit(
+                run, state, teacher_variables, start, steps, dataset, checkpoints, predict, workdir
+            )
+        except TrainingStopped as stop:
+            result = {"status": "stopped", **stop.facts, "resumed_from": resumed_from}
+            results.write(config, workdir, dataset, teacher, result)
+            raise
+    evaluated_at = time.time()
+    variables = state["student"]
+    taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
+    record = teacher.record if teacher else None
+    measured = evaluate.evaluate((predict, variables), dataset, config, run.mesh, wanted, taught, record)
+    timings |= {
+        "evaluation_seconds": time.time() - evaluated_at,
+        "process_seconds": time.time() - started,
+    }
+    result = {
+        "status": "done",
+        **measured,
+        "step": steps,
+        "nan_count": 0,
+        "resumed_from": resumed_from,
+        "cost": cost.measure(run.student, jax.device_get(variables), dataset.train_images.shape[1:]),
+        "params_sha256": checkpoint.params_sha256(jax.tree.map(np.asarray, variables)),
+        "timings": timings,
+    }
+    return results.write(config, workdir, dataset, teacher, result)
+
+
+def _check_sizes(config, dataset):
+    sizes = {"batch_size": config.batch_size}
+    if methods.needs_teacher(config) and not config.teacher.checkpoint:
+        sizes["teacher.batch_size"] = config.teacher.batch_size
+    for key, size in sizes.items():
+        if size > len(dataset.train_labels):
+            raise DataError(
+                f"config.{key}: {size}; allowed: at most the "
+                f"{len(dataset.train_labels)} training images of {dataset.name}"
+            )
+    if min(dataset.train_images.shape[1:3]) < corruptions.LEAST_SIDE:
+        raise DataError(
+            f"{dataset.name}: images of {dataset.train_images.shape[1:3]} pixels; "
+            f"allowed: sides of at least {corruptions.LEAST_SIDE}, which the corruptions need"
+        )

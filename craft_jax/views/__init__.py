@@ -1,0 +1,44 @@
+"""Views of a batch: crop and flip, then corruptions of that same crop. uint8 images -> (B, V, H, W, C).
+
+Every view of an image corrupts the same crop (design: view m is c_m(v_0)), so that views differ by the
+corruption alone and the teacher's movement between them measures sensitivity to corruption, not to crops.
+Instead of corruptions the views beside the clean one may be AugMix's (`views.kind`).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from craft_jax.views.augmix import augmixed
+from craft_jax.views.corrupted import corrupted
+from craft_jax.views.crops import crop_and_flip
+
+__all__ = ["KINDS", "augmixed", "corrupted", "crop_and_flip", "make"]
+
+KINDS = ("corruptions", "augmix")
+
+
+def make(crop_key, corruption_key, images, count, config, mesh):
+    """The views of a batch.
+
+    Args:
+      crop_key, corruption_key: scalar keys.
+      images: (B, H, W, 3) uint8.
+      count: V, how many views to make; view 0 is the clean one.
+      config: reads data.crop_padding, data.flip, views.* and augmix.*.
+      mesh: a mesh with the one axis "data".
+    Returns:
+      (B, V, H, W, 3) float32 in [0, 1].
+    """
+    images = crop_and_flip(crop_key, images, config.data.crop_padding, config.data.flip)
+    clean = images.astype(jnp.float32) / 255.0
+    view_key = functools.partial(jax.random.fold_in, corruption_key)
+    if config.views.kind == "augmix":
+        settings = config.augmix.severity, config.augmix.width, config.augmix.depth, config.augmix.alpha
+        # A loop that is compiled once: it takes XLA seconds.
+        others = jax.lax.map(lambda m: augmixed(view_key(m), images, *settings, mesh), jnp.arange(1, count))
+        return jnp.concatenate([clean[:, None], jnp.moveaxis(others, 0, 1)], axis=1)
+    settings = config.views.corruptions, config.views.severities, config.views.group_size
+    others = (corrupted(view_key(m), clean, *settings, mesh) for m in range(1, count))
+    return jnp.stack([clean, *others], axis=1)

@@ -1,0 +1,98 @@
+"""The JAX corruptions with the references' draws in place of their own, for tests and for the check."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from craft_jax.corruptions import CORRUPTIONS, blur, digital, frost, spatter, weather
+from craft_jax.corruptions.ops import truncate
+from tests.corruptions.references import ELASTIC, GLASS, MOTION
+from tests.corruptions.references import REFERENCES as PLAIN
+from tests.corruptions.references_layers import FOG, SNOW, SPATTER
+from tests.corruptions.references_layers import REFERENCES as LAYERS
+
+REFERENCES = PLAIN | LAYERS
+SAMPLED = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")  # distributions alone
+
+
+def glass(image, severity, draws):
+    sigma, _, _ = GLASS[severity - 1]
+    moves = [(d[2:, 2:, 1:] == -1, d[2:, 2:, :1] == -1) for d in draws]
+    return blur._glass(image, sigma, moves)
+
+
+def motion(image, severity, degrees):
+    return blur.motion(image, *MOTION[severity - 1], degrees)
+
+
+def elastic(image, severity, jitter, field):
+    strength, sigma, _ = ELASTIC[severity - 1]
+    image = digital._affine(image, jitter)
+    return digital._displace(image, field, strength, sigma) if strength else image
+
+
+def fog(image, severity, levels):
+    thickness, decay = FOG[severity - 1]
+    chance = jnp.concatenate([level.ravel() for level in levels])
+    return weather._fog(image, weather.plasma(chance, 1 << len(levels), decay), thickness)
+
+
+def snow(image, severity, layer, degrees):
+    return weather._snow(image, layer, degrees, *SNOW[severity - 1][2:])
+
+
+def spattered(image, severity, layer):
+    kind = spatter._water if severity <= 3 else spatter._mud
+    return kind(image, layer, *SPATTER[severity - 1][2:])
+
+
+GIVEN = {
+    "glass_blur": glass,
+    "motion_blur": motion,
+    "elastic_transform": elastic,
+    "fog": fog,
+    "snow": snow,
+    "spatter": spattered,
+}
+
+
+@functools.cache
+def given(name, severity):
+    """A jitted (images (B, H, W, 3) levels, *draws with a leading B) -> truncated levels."""
+    return jax.jit(jax.vmap(lambda image, *draws: truncate(GIVEN[name](image, severity, *draws))))
+
+
+def both(name, images, severity, random):
+    """(levels of the JAX version, of the reference), the draws the same; none of `SAMPLED`.
+
+    Args:
+      images: (B, 32, 32, 3) uint8.
+      random: a NumPy Generator that draws for both; for frost it gives the JAX version's keys, whose
+        crops the reference takes.
+    """
+    reference = REFERENCES[name]
+    draws = [reference.draw(random, severity, image.shape) for image in images]
+    levels = jnp.float32(images)
+    if name in GIVEN:
+        stacked = jax.tree.map(lambda *d: np.float32(d), *draws)
+        got = given(name, severity)(levels, *stacked)
+    else:
+        keys = jax.random.split(jax.random.key(int(random.integers(1 << 31))), len(images))
+        got = keyed(name, severity)(keys, levels)
+        if name == "frost":
+            draws = [(layer,) for layer in np.asarray(crops(images.shape[1:])(keys), float)]
+    want = [reference.apply(image, severity, *d) for image, d in zip(images, draws, strict=True)]
+    return np.asarray(got).astype(int), np.stack(want).astype(int)
+
+
+@functools.cache
+def keyed(name, severity):
+    one = functools.partial(CORRUPTIONS[name], severity=severity)
+    return jax.jit(jax.vmap(lambda key, image: truncate(one(key, image))))
+
+
+@functools.cache
+def crops(shape):
+    return jax.jit(jax.vmap(lambda key: frost.frost_crop(key, shape)))

@@ -1,0 +1,114 @@
+"""The table of finished runs."""
+
+import json
+
+from craft_jax.report import __main__ as report
+
+
+def write(path, **changes):
+    result = {
+        "status": "done",
+        "method": "craft",
+        "dataset": "digits",
+        "seed": 3,
+        "clean_accuracy": 91.234,
+        "robust_accuracy": 80.0,
+        "primary_metric": 82.81,
+        "source": "regenerated",
+        "evaluation_split": "test",
+        "data": {"fingerprint": "f"},
+        "examples": 10,
+        "corruptions": {"fog": [80.0] * 5, "snow": [80.0] * 5},
+        "corrupted": {"nll": 0.6543, "ece": 0.0321, "confidence_on_errors": 0.7},
+        "teacher": {"name": "resnet56"},
+        "trained_corruptions": ["spatter"],
+        "config": {"student": {"name": "resnet8"}, "views": {"ce_views": "all", "distill_views": "all"}},
+    }
+    path.mkdir()
+    (path / "results.json").write_text(json.dumps(result | changes))
+    return str(path)
+
+
+def test_a_row_a_run_and_what_the_mean_is_over(tmp_path, capsys):
+    craft = write(tmp_path / "craft")
+    views = {"ce_views": "clean", "distill_views": "clean"}
+    config = {"student": {"name": "resnet8"}, "views": views}
+    erm = write(tmp_path / "erm", method="erm", teacher=None, trained_corruptions=[], config=config)
+    config = {"student": {"name": "resnet8"}, "views": views | {"kind": "augmix"}}
+    changes = {"status": "stopped", "method": "augmix", "corruptions": {}, "trained_corruptions": []}
+    stopped = write(tmp_path / "stopped", config=config, **changes)
+    assert report.main([craft, erm, stopped]) == 0
+    header, rule, *rows, all_of, none = capsys.readouterr().out.splitlines()[:7]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)]
+    assert cells[0][-3:] == ["clean", "robust", "primary"]
+    assert cells[1] == [
+        craft,
+        "craft",
+        "digits",
+        "resnet8",
+        "resnet56",
+        "corruptions, matched",
+        "3",
+        "91.23",
+        "80.00",
+        "82.81",
+    ]
+    assert cells[2][4:6] == ["-", "clean"]
+    assert cells[3][-5:] == ["augmix", "3", "stopped", "-", "-"]
+    assert len({len(line) for line in (header, rule, *rows)}) == 1
+    assert all_of == f"robust, {craft}, {erm}: mean over fog, snow"
+    assert none == f"robust, {stopped}: mean over nothing"
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_parts_of_runs_that_are_done(tmp_path, capsys):
+    teacher = {"agreement": {"clean": 99.0, "corrupted": 77.125}}
+    table = {"fog": [80.0] * 5, "contrast": [60.0, None, None, None, 20.0], "gaussian_noise": [10.0] * 5}
+    craft = write(tmp_path / "craft", corruptions=table, teacher_evaluation=teacher)
+    stopped = write(tmp_path / "stopped", status="stopped", corruptions={})
+    old = write(tmp_path / "old")  # measured before teachers were
+    assert report.main([craft, stopped, old]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if "agreement" in line and line.startswith("| run"))
+    head, first, second = cells_of(lines[start]), cells_of(lines[start + 2]), cells_of(lines[start + 3])
+    found = dict(zip(head, first, strict=True))
+    assert found == {
+        **{"run": craft, "clean": "91.23", "robust": "80.00", "noise": "10.00", "blur": "-"},
+        # without JPEG: (5*80 + 60 + 20 + 5*10) / 12; weather and digital: (5*80 + 60 + 20) / 7
+        **{"no JPEG": "44.17", "weather": "80.00", "digital": "40.00", "weather+digital": "68.57"},
+        **{"NLL": "0.654", "ECE": "0.032", "agreement": "77.12"},
+    }
+    assert second[0] == old and second[-1] == "-"
+    assert stopped not in "".join(lines[start:])
+
+
+def test_errors_against_a_reference(tmp_path, capsys):
+    craft = write(tmp_path / "craft")
+    erm = write(tmp_path / "erm", clean_accuracy=90.0, robust_accuracy=60.0, corruptions={
+        "fog": [50.0] * 5, "snow": [70.0] * 5
+    })  # fmt: skip
+    assert report.main([craft, erm, "--reference", erm]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # CE: 20/50 and 20/30; relative: (20 - 8.766) / (50 - 10) and / (30 - 10)
+    assert ["53.33", "42.13", "+1.23", "+20.00"] in [cells_of(line)[1:] for line in lines]
+    assert ["100.00", "100.00", "+0.00", "+0.00"] in [cells_of(line)[1:] for line in lines]
+
+
+def test_a_reference_measured_otherwise_is_refused(tmp_path, capsys):
+    craft = write(tmp_path / "craft")
+    other = write(tmp_path / "other", corruptions={"fog": [50.0] * 5}, examples=20)
+    assert report.main([craft, "--reference", other]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "differs in examples, cells" in err
+
+
+def test_a_directory_without_a_result_is_named(tmp_path, capsys):
+    assert report.main([str(tmp_path)]) == 2
+    assert str(tmp_path / "results.json") in capsys.readouterr().err
+    for text in ("{}", "[]"):
+        (tmp_path / "results.json").write_text(text)
+        assert report.main([str(tmp_path)]) == 2
+        assert "results.json: not the result of a run" in capsys.readouterr().err

@@ -1,0 +1,66 @@
+"""An exported student, run without the package, says what the student says."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import craft_jax
+from craft_jax.runs import checkpoint
+from craft_jax.runs import export
+from craft_jax.training import train
+from craft_jax.errors import CraftError
+
+ALONE = """
+import sys, numpy as np, jax
+from jax import export
+function = export.deserialize(open(sys.argv[1], "rb").read())
+np.save(sys.argv[3], function.call(np.load(sys.argv[2])))
+assert not any(m.startswith(("craft_jax", "flax")) for m in sys.modules)
+"""
+
+
+@pytest.fixture
+def workdir(make_config, digits, tmp_path):
+    train.train_and_evaluate(
+        make_config("erm", epochs=1, **{"teacher.cache": "unused"}), tmp_path / "run", digits
+    )
+    return tmp_path / "run"
+
+
+def test_three_ways_to_the_same_logits(workdir, digits, tmp_path):
+    assert export.main([str(workdir)]) == 0
+    images = digits.test_images[:5] / np.float32(255)
+    predict = craft_jax.load(workdir)
+    expected = np.asarray(predict(images))
+
+    np.save(tmp_path / "images.npy", images)
+    out = tmp_path / "logits.npy"
+    artefact = workdir / "export" / "model.jax_export"
+    words = [sys.executable, "-c", ALONE, artefact, tmp_path / "images.npy", out]
+    subprocess.run(words, check=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(out), expected, rtol=1e-5, atol=1e-5)
+
+    from safetensors.numpy import load_file
+
+    tensors = load_file(workdir / "export" / "model.safetensors")
+    flat, structure = jax.tree_util.tree_flatten_with_path(predict.variables)
+    variables = jax.tree.unflatten(structure, [tensors[checkpoint.path_of(path)] for path, _ in flat])
+    assert len(tensors) == len(flat)
+    logits = jax.jit(lambda v, x: predict.model.apply(v, x, False)[0].logits)(variables, images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+    facts = json.loads((workdir / "export" / "model.json").read_text())
+    assert facts["params_sha256"] == checkpoint.params_sha256(variables)
+    assert facts["input"] == ["batch", 16, 16, 3]
+
+
+def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
+    assert export.main([str(tmp_path)]) == 2
+    assert "config.json" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(CraftError, match=r"requirements-export\.txt"):
+        export.export(tmp_path)

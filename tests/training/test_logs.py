@@ -1,0 +1,63 @@
+"""Metrics on disk: JSON lines that survive a crash, and TensorBoard events that its own reader reads."""
+
+import json
+
+import numpy as np
+from tensorboardX.proto.event_pb2 import Event
+
+from craft_jax.training.logs import MetricWriter
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def events(workdir):
+    """Every event in DIR/tensorboard: records are length, checksum, content, checksum."""
+    found = []
+    for path in sorted((workdir / "tensorboard").iterdir()):
+        content = path.read_bytes()
+        while content:
+            size = int.from_bytes(content[:8], "little")
+            found.append(Event.FromString(content[12 : 12 + size]))
+            content = content[16 + size :]
+    return found
+
+
+def test_a_line_a_step(tmp_path):
+    writer = MetricWriter(tmp_path, 0, tensorboard=False)
+    writer.write(5, {"loss": np.float32(0.5), "histogram": np.float32([1, 2])})
+    writer.write(10, {"loss": 0.25})
+    writer.close()
+    assert lines(tmp_path) == [
+        {"step": 5, "loss": 0.5, "histogram": [1.0, 2.0]},
+        {"step": 10, "loss": 0.25},
+    ]
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_a_resume_drops_what_came_after_and_a_line_cut_short(tmp_path):
+    writer = MetricWriter(tmp_path, 0, tensorboard=False)
+    for step in (5, 10, 15):
+        writer.write(step, {"loss": 1.0})
+    writer.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 20, "lo')
+    writer = MetricWriter(tmp_path, 10, tensorboard=False)
+    writer.write(15, {"loss": 2.0})
+    writer.close()
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(5, 1.0), (10, 1.0), (15, 2.0)]
+
+
+def test_events_hold_scalars_and_histograms(tmp_path):
+    writer = MetricWriter(tmp_path, 0, tensorboard=True)
+    writer.write(7, {"loss/ce": np.float32(0.5), "reliability_histogram": np.float32([3, 0, 0, 1])})
+    writer.close()
+    values = {v.tag: (e.step, v) for e in events(tmp_path) for v in e.summary.value}
+    step, scalar = values["loss/ce"]
+    assert (step, scalar.simple_value) == (7, 0.5)
+    histogram = values["reliability_histogram"][1].histo
+    assert list(histogram.bucket) == [3, 0, 0, 1]
+    assert list(histogram.bucket_limit) == [0.25, 0.5, 0.75, 1.0]
+    assert histogram.num == 4
+    assert histogram.sum == 3 * 0.125 + 0.875
