@@ -19,6 +19,11 @@ def _defaults():
     config.seed = 0  # of initialisation, data order, crops, corruptions and CRD's draws
     config.method = "erm"  # a key of craft_jax.methods.METHODS
     config.dtype = "float32"  # or "bfloat16": compute only; parameters, norms and losses stay float32
+    config.precision = (
+        "default"  # of float32 convolutions: on an NVIDIA GPU TF32, as PyTorch's default and so
+    )
+    # most published numbers; a logit is off by about 1e-3. "highest": full float32, and slower there. A CPU
+    # has full float32 under both. Head, losses and embeddings have it everywhere, whatever this says.
     config.batch_size = 128  # images a step, over all devices; a last partial batch is dropped
     config.epochs = 200
 
@@ -114,7 +119,7 @@ def _defaults():
     )
     evaluation.severities = (1, 2, 3, 4, 5)
     evaluation.max_examples = 0  # the first so many test images, 0 for all
-    evaluation.batch_size = 500  # over all devices; no figure depends on it
+    evaluation.batch_size = 500  # over all devices; on a CPU no figure depends on it
     evaluation.teacher = True  # measure the teacher on the same images, and how often both agree
     evaluation.reference = ""  # workdir of a finished run, for mCE and relative mCE against it
     evaluation.clean_every_epochs = 10  # log clean accuracy as training goes; 0 for never

@@ -122,6 +122,7 @@ _SOURCES = {
 _CHOICES = {
     "method": lambda: methods.METHODS,
     "dtype": lambda: ("float32", "bfloat16"),
+    "precision": lambda: models.PRECISIONS,
     "data.name": lambda: data.REGISTRY,
     "student.name": lambda: models.REGISTRY,
     "teacher.name": lambda: models.REGISTRY,

@@ -37,6 +37,10 @@ AUGMIX_TEACHER_KEYS = (
 )
 
 
+# Keys that configurations stored by older versions lack, and what those versions did.
+_ADDED = {"precision": "default"}
+
+
 def flatten(config, prefix=""):
     """A ConfigDict as {dotted key: value}."""
     flat = {}
@@ -54,14 +58,14 @@ def to_json(config):
 
 
 def from_json(tree):
-    """The inverse of `to_json`: a locked ConfigDict, lists as tuples."""
+    """The inverse of `to_json`: a locked ConfigDict, lists as tuples; with the keys that came since."""
 
     def convert(value):
         if isinstance(value, dict):
             return ml_collections.ConfigDict({k: convert(v) for k, v in value.items()})
         return tuple(value) if isinstance(value, list) else value
 
-    return convert(tree).lock()
+    return convert(_ADDED | tree).lock()
 
 
 def differences(old, new):
@@ -99,4 +103,6 @@ def teacher_identity(wanted):
     """What the teacher of a `teacher_config` is, the data aside: {dotted key: value}."""
     keys = TEACHER_KEYS if wanted.method == "erm" else (*TEACHER_KEYS, *AUGMIX_TEACHER_KEYS)
     flat = flatten(wanted)
-    return {key: flat[key] for key in keys}
+    identity = {key: flat[key] for key in keys}
+    # At "default" it says what teachers were trained with before the key came: they keep their names.
+    return identity if wanted.precision == "default" else identity | {"precision": wanted.precision}

@@ -2,7 +2,8 @@
 
 Corrupted images are made on the device from the test images, or read from files (`eval.source`). The random
 draws of those made here belong to the corruption, the severity and the image's index in the data set, so
-every run meets the same images and no figure depends on the batch size or the number of devices.
+every run meets the same images, whatever the batch size or the number of devices. On a CPU no figure depends
+on those either; a GPU may choose another algorithm for a convolution of another size, with other last digits.
 """
 
 import functools

@@ -25,7 +25,7 @@ METHODS = {
 
 # Sections and keys that every run reads, whatever its method.
 _ALWAYS = (
-    *("seed", "method", "dtype", "batch_size", "epochs"),
+    *("seed", "method", "dtype", "precision", "batch_size", "epochs"),
     *("data", "student", "optimizer", "eval", "checkpoint", "log"),
     "views.allow_overlap",
 )

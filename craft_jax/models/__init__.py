@@ -15,12 +15,13 @@ import jax.numpy as jnp
 from craft_jax.models import resnet, wide_resnet
 from craft_jax.models.layers import Outputs
 
-__all__ = ["NAMES", "REGISTRY", "Model", "Outputs", "build", "count_parameters"]
+__all__ = ["NAMES", "PRECISIONS", "REGISTRY", "Model", "Outputs", "build", "count_parameters"]
 
 REGISTRY = {**resnet.MODELS, **wide_resnet.MODELS}
 NAMES = tuple(REGISTRY)
 
 _DTYPES = ("float32", "bfloat16")
+PRECISIONS = ("default", "highest")
 
 
 class Model(NamedTuple):
@@ -39,7 +40,15 @@ class Model(NamedTuple):
     apply: Callable[[dict[str, Any], jax.Array, bool], tuple[Outputs, dict[str, Any]]]
 
 
-def build(name: str, num_classes: int, *, dtype: Any, mean: Sequence[float], std: Sequence[float]) -> Model:
+def build(
+    name: str,
+    num_classes: int,
+    *,
+    dtype: Any,
+    mean: Sequence[float],
+    std: Sequence[float],
+    precision: str = "default",
+) -> Model:
     """The network `name` for `num_classes` classes.
 
     Args:
@@ -49,6 +58,9 @@ def build(name: str, num_classes: int, *, dtype: Any, mean: Sequence[float], std
         the pooled embedding and the logits are float32 either way.
       mean: three numbers, the images' mean per channel in [0, 1].
       std: three numbers, the same for the standard deviation. `apply` normalises in float32.
+      precision: of float32 convolutions and their gradients: "default", what the device does by itself (TF32
+        on an NVIDIA GPU: factors of 10 bits, float32 sums), or "highest", full float32. A CPU does the
+        latter anyway. The head is in full float32 either way.
 
     Raises:
       ValueError: an argument is not one of the above.
@@ -61,6 +73,8 @@ def build(name: str, num_classes: int, *, dtype: Any, mean: Sequence[float], std
     mean, std = _three("mean", mean), _three("std", std)
     if min(std) <= 0:
         raise ValueError(f"std must be positive, not {std}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     module = REGISTRY[name](num_classes=int(num_classes), dtype=dtype)
 
     def init(key, shape):
@@ -74,10 +88,12 @@ def build(name: str, num_classes: int, *, dtype: Any, mean: Sequence[float], std
             raise ValueError(f"images must be floating point in [0, 1], not {images.dtype}")
         x = (images.astype(jnp.float32) - jnp.array(mean)) / jnp.array(std)
         x = x.astype(dtype)
-        if not train:
-            return module.apply(variables, x, train=False), variables["batch_stats"]
-        outputs, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
-        return outputs, updated["batch_stats"]
+        # Every convolution traced here keeps it, and its gradient does: no layer needs to be told.
+        with jax.default_matmul_precision(precision):
+            if not train:
+                return module.apply(variables, x, train=False), variables["batch_stats"]
+            outputs, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
+            return outputs, updated["batch_stats"]
 
     return Model(init, apply)
 

@@ -38,12 +38,13 @@ class Predictor:
         return self._apply(self.variables, images.astype(jnp.float32))
 
 
-def load(workdir, dtype=""):
+def load(workdir, dtype="", precision=""):
     """Load the newest student of a run.
 
     Args:
       workdir: a run's working directory.
       dtype: what to compute in, "float32" or "bfloat16"; "" for what the run computed in.
+      precision: of float32 convolutions, "default" or "highest" (`models.build`); "" for the run's.
     Returns:
       A Predictor.
     Raises:
@@ -61,5 +62,6 @@ def load(workdir, dtype=""):
         dtype=dtype or config.dtype,
         mean=tuple(card["mean"]),
         std=tuple(card["std"]),
+        precision=precision or config.precision,
     )
     return Predictor(model, variables, config, step)

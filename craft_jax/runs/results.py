@@ -24,7 +24,7 @@ def describe(run, workdir, dataset, teacher, steps):
         "method": config.method,
         "data": f"{dataset.name}, {len(dataset.train_labels)} training images, "
         f"{len(dataset.test_labels)} for {dataset.evaluation_split}",
-        "student": f"{config.student.name} ({config.dtype}), seed {config.seed}",
+        "student": f"{config.student.name} ({arithmetic(config)}), seed {config.seed}",
         "views": f"{seen} for the student, {taught} for the teacher" + made,
         "steps": f"{steps} of {config.batch_size} images ({config.epochs} epochs)",
         "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
@@ -34,6 +34,15 @@ def describe(run, workdir, dataset, teacher, steps):
         accuracy = f"{record['clean_accuracy']:.2f}% clean"
         lines["teacher"] = f"{record['name']} by {record['method']}, {accuracy} ({record['checkpoint']})"
     print("\n".join(f"{key + ':':9}{value}" for key, value in lines.items()), flush=True)
+
+
+def arithmetic(config):
+    """What the networks compute in on this device, in words; losses and head are in float32 everywhere."""
+    if config.dtype == "float32" and config.precision == "default" and jax.default_backend() != "cpu":
+        return (
+            f"float32, convolutions as {jax.devices()[0].device_kind} does by default: TF32 on an NVIDIA GPU"
+        )
+    return config.dtype
 
 
 def record_resume(workdir, start):
@@ -70,6 +79,7 @@ def write(config, workdir, dataset, teacher, result):
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "arithmetic": arithmetic(config),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     files.write_json(Path(workdir) / "results.json", result)

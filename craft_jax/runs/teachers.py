@@ -75,7 +75,7 @@ def load(workdir, dataset, config):
     Args:
       workdir: the working directory of a finished run.
       dataset: the data.Dataset that it shall teach on.
-      config: reads dtype.
+      config: reads dtype and precision.
     Raises:
       CheckpointError: see `find_or_train`.
     """
@@ -89,7 +89,7 @@ def load(workdir, dataset, config):
     result = files.read_json(workdir / "results.json")
     if result["status"] != "done":
         raise CheckpointError(f"{workdir}: the teacher's run stopped; its results.json says at which step")
-    network = predict.load(workdir, dtype=config.dtype)
+    network = predict.load(workdir, config.dtype, config.precision)
     kept = ("clean_accuracy", "robust_accuracy", "corruptions", "cost", "trained_corruptions")
     record = {
         "name": network.config.student.name,

@@ -33,6 +33,7 @@ def make_run(config, dataset, teacher, steps):
         dtype=config.dtype,
         mean=dataset.mean,
         std=dataset.std,
+        precision=config.precision,
     )
     optimizer, schedule = make_optimizer(config, steps)
     return Run(

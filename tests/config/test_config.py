@@ -331,6 +331,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
     [
         ("method", sorted(methods.METHODS)),
         ("dtype", ["float32", "bfloat16"]),
+        ("precision", ["default", "highest"]),
         ("data.name", ["cifar10", "cifar100", "digits", "npz"]),
         ("student.name", models.REGISTRY),  # evaluated below: tests/conftest.py adds one
         ("teacher.name", models.REGISTRY),
@@ -576,6 +577,15 @@ def test_a_configuration_without_a_key_is_a_config_error():
         assert f"config.{key}" in str(error.value)
 
 
+def test_a_configuration_stored_before_a_key_was_added_says_what_was_done_then():
+    stored = tree.to_json(load(precision="highest"))
+    assert tree.from_json(stored).precision == "highest"
+    del stored["precision"]
+    rules.validate(tree.from_json(stored))
+    assert tree.differences(tree.from_json(stored), load()) == []
+    assert len(tree.differences(tree.from_json(stored), load(precision="highest"))) == 1
+
+
 # ----------------------------------------------------------------------------------------------------
 # Overrides
 
@@ -819,13 +829,15 @@ def test_teacher_identity_follows_the_teachers_keys_and_the_data_alone():
         assert {k for k in base if moved[k] != base[k]} == {becomes}
     shared = ("dtype", "data.name", "data.validation", "data.crop_padding", "data.flip")
     for key, value in DEFAULT.items():
-        if key in shared or key in RECIPE or key == "teacher.method":
+        if key in shared or key in RECIPE or key in ("teacher.method", "precision"):
             continue
         moved = identity(load("craft.py", **{key.replace(".", "__"): changed(value)}))
         assert moved == base, f"{key} is not the teacher's"
     for key in shared:
         moved = identity(load("craft.py", **{key.replace(".", "__"): changed(DEFAULT[key])}))
         assert {k for k in base if moved[k] != base[k]} == {key}
+    # A key that came later: left out where it says what was done before.
+    assert identity(load("craft.py", precision="highest")) == base | {"precision": "highest"}
 
 
 def test_an_augmix_teacher_is_what_it_reads_too():

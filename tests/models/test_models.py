@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from craft_jax import models
+from tests.programs import equations, precisions
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -36,8 +37,8 @@ WIDTHS = {
 }
 
 
-def build(name, num_classes=10, dtype="float32", mean=MEAN, std=STD):
-    return models.build(name, num_classes, dtype=dtype, mean=mean, std=std)
+def build(name, num_classes=10, dtype="float32", mean=MEAN, std=STD, **settings):
+    return models.build(name, num_classes, dtype=dtype, mean=mean, std=std, **settings)
 
 
 def shapes(name, image_shape=(2, 32, 32, 3), train=False, **kwargs):
@@ -321,6 +322,23 @@ def test_bfloat16_is_close_to_float32(train):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05), stats, expected_stats)
 
 
+@pytest.mark.parametrize("precision", models.PRECISIONS)
+@pytest.mark.parametrize("name", ["resnet8", "wrn-16-1"])
+def test_convolutions_have_the_precision_asked_for_and_the_head_full_float32(name, precision):
+    model = build(name, precision=precision)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), (1, 8, 8, 3)))
+
+    def gradient(variables, images):
+        def loss(params):
+            return model.apply({**variables, "params": params}, images, True)[0].logits.sum()
+
+        return jax.grad(loss)(variables["params"])
+
+    found = equations(gradient, variables, jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32))
+    assert precisions(found, "conv_general_dilated") == {(precision.upper(),) * 2}
+    assert precisions(found, "dot_general") == {("HIGHEST", "HIGHEST")}
+
+
 def test_gradients_reach_every_parameter():
     model = build("wrn-16-1")
     variables, _ = network("wrn-16-1")
@@ -357,6 +375,7 @@ def test_unknown_dtype(dtype):
         ({"mean": (0.5, 0.5)}, "mean"),
         ({"std": (0.2,)}, "std"),
         ({"std": (0.2, 0.0, 0.2)}, "std"),
+        ({"precision": "high"}, "default, highest"),
     ],
 )
 def test_bad_arguments(arguments, fault):

@@ -1,6 +1,7 @@
 """Teachers: trained once, found again, refused where they do not fit."""
 
 import dataclasses
+import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from craft_jax import files
 from craft_jax.config import reader
 from craft_jax.errors import CheckpointError
-from craft_jax.runs import checkpoint, teachers
+from craft_jax.runs import checkpoint, predict, teachers
 from craft_jax.training import train
 
 
@@ -197,3 +198,21 @@ def test_the_teacher_is_frozen_and_not_in_the_students_checkpoint(teacher_run, m
         tree = checkpoint._metadata(checkpoints, checkpoints.latest_step())
     assert sorted(tree) == ["memory", "method", "optimizer", "step", "student"]
     assert sorted(tree["method"]) == ["projections"]
+
+
+def test_a_run_stored_before_a_key_was_added_is_read(teacher_run, make_config, digits, tmp_path):
+    """`precision` came later: such a run is used, taught by and found done as the same run."""
+    old = tmp_path / "old"
+    shutil.copytree(teacher_run, old)
+    stored = files.read_json(old / "config.json")
+    del stored["precision"]
+    files.write_json(old / "config.json", stored)
+    images = digits.test_images[:4] / np.float32(255)
+    np.testing.assert_array_equal(predict.load(old)(images), predict.load(teacher_run)(images))
+    record = teachers.load(old, digits, make_config("kd")).record
+    assert record["params_sha256"] == files.read_json(teacher_run / "results.json")["params_sha256"]
+    config = make_config("erm", epochs=1, **{"teacher.cache": "unused"})
+    assert train.train_and_evaluate(config, old, digits) == files.read_json(teacher_run / "results.json")
+    other = make_config("erm", epochs=1, precision="highest", **{"teacher.cache": "unused"})
+    with pytest.raises(CheckpointError, match=r"config\.precision: 'default' in the working directory"):
+        train.train_and_evaluate(other, old, digits)
