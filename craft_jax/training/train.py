@@ -126,10 +126,16 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         "step": steps,
         "nan_count": 0,
         "resumed_from": resumed_from,
-        "cost": cost.measure(run.student, jax.device_get(variables), dataset.train_images.shape[1:]),
         "params_sha256": checkpoint.params_sha256(jax.tree.map(np.asarray, variables)),
         "timings": timings,
+        "cost": None,
+        "notes": ["cost is not measured: the run was stopped before"],
     }
+    # The accuracies are what the run was for: a measurement that fails, or is killed, finds them on disk.
+    results.write(config, workdir, dataset, teacher, result)
+    result["notes"] = notes = []
+    student, shape = jax.device_get(variables), dataset.train_images.shape[1:]
+    result["cost"] = cost.optional("cost", lambda: cost.measure(run.student, student, shape, notes), notes)
     return results.write(config, workdir, dataset, teacher, result)
 
 
