@@ -17,6 +17,10 @@ class CheckpointError(CraftError, ValueError):
     """A working directory or checkpoint that does not fit the run that asks for it."""
 
 
+class NumericsError(CraftError, ArithmeticError):
+    """An installation whose sums are wrong, or known to be; the message says which to install."""
+
+
 class TrainingStopped(CraftError, ArithmeticError):
     """A loss or a gradient was not finite; the last good checkpoint is kept."""
 

@@ -9,6 +9,7 @@ from craft_jax.config import command
 from craft_jax.errors import CraftError, TrainingStopped
 from craft_jax.evaluation.evaluate import evaluate_workdir
 from craft_jax.report import summary
+from craft_jax.runs import canary
 from craft_jax.training.train import train_and_evaluate
 
 _INTERRUPTED = "craft_jax: interrupted; the same command goes on from the last checkpoint"
@@ -18,6 +19,7 @@ def main(argv=None):
     """Run one command; returns the exit status: 0, 2 for what the user can put right, 3 for a stopped run."""
     try:
         options = command.parse(sys.argv[1:] if argv is None else argv)
+        canary.check()
         if options.mode == "train":
             result = train_and_evaluate(options.config, options.workdir)
             written = Path(options.workdir) / "results.json"
