@@ -22,7 +22,7 @@ from craft_jax.corruptions.ops import to_unit
 from craft_jax.errors import CheckpointError
 from craft_jax.evaluation import metrics, robustness, targets
 from craft_jax.mesh import make_mesh, replicated_on, split_over
-from craft_jax.runs import checkpoint, predict, teachers
+from craft_jax.runs import checkpoint, directory, predict, teachers
 
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
@@ -186,7 +186,7 @@ def evaluate_workdir(config, workdir):
     rules.validate(config)
     student = predict.load(workdir)
     dataset = data.load(config)
-    checkpoint.check_same_run(workdir, config, data.card(dataset))
+    directory.check_same_run(workdir, config, data.card(dataset))
     wanted = targets.prepare(config, dataset)
     record = _teacher_record(workdir)
     teachers.check_overlap(record, config)

@@ -12,7 +12,7 @@ from craft_jax.config import rules
 from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.evaluation import cost, evaluate, targets
 from craft_jax.mesh import replicated_on
-from craft_jax.runs import checkpoint, results, teachers
+from craft_jax.runs import checkpoint, directory, results, teachers
 from craft_jax.training.loop import fit
 from craft_jax.training.step import init_state, make_run
 
@@ -22,7 +22,7 @@ def train_and_evaluate(config, workdir, dataset=None):
 
     Args:
       config: a ConfigDict, as of configs/default.py.
-      workdir: where the run lives; see craft_jax.runs.checkpoint.
+      workdir: where the run lives; see craft_jax.runs.directory.
       dataset: the data.Dataset that `config` names, if it is loaded already.
     Returns:
       The contents of DIR/results.json.
@@ -45,13 +45,13 @@ def train_and_evaluate(config, workdir, dataset=None):
         if result := _finished(workdir, config, card):
             return result
         teacher = given or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
-        checkpoint.claim(workdir, config, card, teacher.record if teacher else None)
+        directory.claim(workdir, config, card, teacher.record if teacher else None)
         return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
 
 
 def _finished(workdir, config, card):
     """The result of this very run if it is done, else None; raises where the directory is another's."""
-    checkpoint.check_same_run(workdir, config, card)
+    directory.check_same_run(workdir, config, card)
     if not (workdir / "results.json").exists():
         return None
     result = files.read_json(workdir / "results.json")
@@ -76,8 +76,8 @@ def _train_teacher(wanted, workdir, dataset):
     card = data.card(dataset)
     with files.lock(workdir / ".lock", wait=False):
         teachers.adopt(workdir, wanted)
-        checkpoint.check_same_run(workdir, wanted, card)
-        checkpoint.claim(workdir, wanted, card)
+        directory.check_same_run(workdir, wanted, card)
+        directory.claim(workdir, wanted, card)
         _train_and_evaluate(wanted, workdir, dataset, None, targets.prepare(wanted, dataset))
 
 
