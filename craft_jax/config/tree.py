@@ -5,8 +5,11 @@ import json
 import ml_collections
 
 # Keys that may differ when a working directory is used again: where things lie and what is printed,
-# never what is trained.
-FREE_KEYS = ("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap")
+# never what is trained. A teacher is its parameters, wherever they lie (`runs.directory`).
+FREE_KEYS = (
+    *("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap"),
+    *("teacher.cache", "teacher.checkpoint"),
+)
 
 # Keys that say what a trained network is, as the teacher's run has them: what its cache is named by.
 TEACHER_KEYS = (

@@ -188,9 +188,9 @@ def evaluate_workdir(config, workdir):
     dataset = data.load(config)
     directory.check_same_run(workdir, config, data.card(dataset))
     wanted = targets.prepare(config, dataset)
-    record = _teacher_record(workdir)
+    record = directory.begun_with(workdir)
     teachers.check_overlap(record, config)
-    teacher = _teacher(record, dataset, config)
+    teacher = _teacher(config, workdir, dataset) if record else None
     mesh = make_mesh()
     taught = _on(mesh, teacher) if teacher else None
     result = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, record)
@@ -217,26 +217,12 @@ def _on(mesh, network):
     return predictor(network.model, mesh), jax.device_put(network.variables, replicated_on(mesh))
 
 
-def _teacher_record(workdir):
-    """What the run's teacher.json says; None where it has no teacher."""
-    path = workdir / "teacher.json"
-    if not path.exists():
-        return None
-    record = files.read_json(path)
-    if not isinstance(record, dict) or not {"checkpoint", "params_sha256"} <= record.keys():
-        raise CheckpointError(f"{path}: not the record of a teacher")
-    return record
-
-
-def _teacher(record, dataset, config):
-    """The run's teacher, or None where it has none, none is asked for, or it is no longer there."""
-    if not config.eval.teacher or not record:
+def _teacher(config, workdir, dataset):
+    """The run's teacher, or None where none is asked for, or it is no longer there."""
+    if not config.eval.teacher:
         return None
     try:
-        teacher = teachers.load(record["checkpoint"], dataset, config)
-        if teacher.record["params_sha256"] != record["params_sha256"]:
-            raise CheckpointError(f"{record['checkpoint']} now holds another network")
-    except CheckpointError as error:
+        return teachers.known(config, workdir, dataset)
+    except teachers.TeacherGone as error:
         print(f"note: evaluated without its teacher: {error}", file=sys.stderr)
         return None
-    return teacher

@@ -35,9 +35,9 @@ def check_same_run(workdir, config, card):
     old_card = files.read_json(workdir / "dataset.json")
     faults = tree.differences(old, config)
     faults += [
-        f"data: {key} was {old_card.get(key)!r} in the working directory, is {card[key]!r} now"
+        f"data: {key} was {old_card[key]!r} in the working directory, is {card[key]!r} now"
         for key in card
-        if old_card.get(key) != card[key]
+        if key in old_card and old_card[key] != card[key]  # an older version noted fewer
     ]
     if faults:
         head = f"{workdir} holds a run with another configuration; choose another --workdir, or undo:"
@@ -45,7 +45,7 @@ def check_same_run(workdir, config, card):
 
 
 def claim(workdir, config, card, teacher=None):
-    """Make a new working directory this run's; one that already is stays as it was.
+    """Make a new working directory this run's; in one that already is, note where the teacher now lies.
 
     Args:
       workdir: a directory.
@@ -55,17 +55,44 @@ def claim(workdir, config, card, teacher=None):
     Raises:
       CheckpointError: the run was begun with another teacher.
     """
-    path = Path(workdir) / "teacher.json"
-    if teacher and path.exists():
-        begun = files.read_json(path)["params_sha256"]
-        if begun != teacher["params_sha256"]:
-            raise CheckpointError(
-                f"{workdir} was begun with another teacher: its parameters' sha256 was {begun}, "
-                f"that of {teacher['checkpoint']} is {teacher['params_sha256']}"
-            )
-    elif teacher:
-        files.write_json(path, teacher)
+    begun = begun_with(workdir)
+    if teacher and begun:
+        check_same_teacher(workdir, begun, teacher)
+    if teacher and teacher != begun:
+        files.write_json(Path(workdir) / "teacher.json", teacher)
     if not (Path(workdir) / "config.json").exists():
         # config.json last: it is what marks the directory as a run's.
         files.write_json(Path(workdir) / "dataset.json", card)
         files.write_json(Path(workdir) / "config.json", tree.to_json(config))
+
+
+def begun_with(workdir):
+    """The record of the teacher that a run was begun with; None where it has none, or is not begun.
+
+    Raises:
+      CheckpointError: DIR/teacher.json is no such record.
+    """
+    path = Path(workdir) / "teacher.json"
+    if not path.exists() or not (Path(workdir) / "config.json").exists():
+        return None
+    record = files.read_json(path)
+    if not isinstance(record, dict) or not {"name", "checkpoint", "params_sha256"} <= record.keys():
+        raise CheckpointError(f"{path}: not the record of a teacher")
+    return record
+
+
+def check_same_teacher(workdir, begun, teacher):
+    """Check that a teacher is the one that a run was begun with: its parameters say so, not where it lies.
+
+    Args:
+      workdir: the run's working directory.
+      begun: the record of the teacher it was begun with.
+      teacher: the record of the other.
+    Raises:
+      CheckpointError: it is another.
+    """
+    if begun["params_sha256"] != teacher["params_sha256"]:
+        raise CheckpointError(
+            f"{workdir} was begun with another teacher: its parameters' sha256 was "
+            f"{begun['params_sha256']}, that of {teacher['checkpoint']} is {teacher['params_sha256']}"
+        )

@@ -35,28 +35,29 @@ def train_and_evaluate(config, workdir, dataset=None):
     dataset = dataset or data.load(config)
     _check_sizes(config, dataset)
     methods.METHODS[config.method].check(config, dataset.train_labels)
-    card = data.card(dataset)
-    if result := _finished(workdir, config, card):
+    if result := _finished(workdir, config, dataset):
         return result
     wanted = targets.prepare(config, dataset)  # now: a file that is missing shall not cost a training
-    given = teachers.given(config, dataset)
+    known = teachers.known(config, workdir, dataset)
     with files.lock(workdir / ".lock", wait=False):
         # Again: another process may have finished it meanwhile.
-        if result := _finished(workdir, config, card):
+        if result := _finished(workdir, config, dataset):
             return result
-        teacher = given or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
-        directory.claim(workdir, config, card, teacher.record if teacher else None)
+        teacher = known or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
+        directory.claim(workdir, config, data.card(dataset), teacher.record if teacher else None)
         return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
 
 
-def _finished(workdir, config, card):
+def _finished(workdir, config, dataset):
     """The result of this very run if it is done, else None; raises where the directory is another's."""
-    directory.check_same_run(workdir, config, card)
+    directory.check_same_run(workdir, config, data.card(dataset))
     if not (workdir / "results.json").exists():
         return None
     result = files.read_json(workdir / "results.json")
     if result["status"] != "done":
         return None
+    if teachers.is_named_anew(config, workdir):
+        teachers.known(config, workdir, dataset)  # raises for another teacher than the run's
     print(f"{workdir}: already done; --mode=eval evaluates it under other eval.* keys", flush=True)
     return result
 

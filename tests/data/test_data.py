@@ -161,7 +161,9 @@ def test_card_is_json():
         "test_examples": 100,
         "evaluation_split": "validation",
         "fingerprint": loaded.fingerprint,
+        "source_fingerprint": load("digits").fingerprint,  # that of the whole
     }
+    assert loaded.fingerprint != load("digits").fingerprint
 
 
 # ---- the validation split ----
