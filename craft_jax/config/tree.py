@@ -98,8 +98,8 @@ def teacher_config(config):
     return config.lock()
 
 
-def teacher_identity(wanted):
-    """What the teacher of a `teacher_config` is, the data aside: {dotted key: value}."""
+def teacher_recipe(wanted):
+    """How the teacher of a `teacher_config` is made, the data aside: {dotted key: value}."""
     keys = TEACHER_KEYS if wanted.method == "erm" else (*TEACHER_KEYS, *AUGMIX_TEACHER_KEYS)
     flat = flatten(wanted)
     return {key: flat[key] for key in keys}

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -164,8 +164,34 @@ def foreign(labels: np.ndarray, dataset: Dataset) -> str | None:
     return None
 
 
-def card(dataset: Dataset) -> dict[str, Any]:
-    """The facts about a data set that a result or an export carries; `json.dumps` takes it."""
+class DataRecord(TypedDict):
+    """What is known of a data set: DIR/dataset.json, and "data" in results; JSON as it is.
+
+    Attributes:
+      name: what `config.data.name` says.
+      num_classes: K.
+      input_shape: [H, W, 3].
+      mean, std: per channel in [0, 1], three each; what the networks normalise with.
+      train_examples, test_examples: how many images are trained on, and evaluated on.
+      evaluation_split: "test" or "validation"; see `Dataset`.
+      fingerprint, source_fingerprint: of what is used, and of all that the loader returned; see `Dataset`.
+        Records of older versions lack the second.
+    """
+
+    name: str
+    num_classes: int
+    input_shape: list[int]
+    mean: list[float]
+    std: list[float]
+    train_examples: int
+    test_examples: int
+    evaluation_split: str
+    fingerprint: str
+    source_fingerprint: str
+
+
+def record(dataset: Dataset) -> DataRecord:
+    """The record of a data set."""
     return {
         "name": dataset.name,
         "num_classes": dataset.num_classes,

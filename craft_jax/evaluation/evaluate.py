@@ -94,7 +94,7 @@ def evaluate(student, dataset, config, mesh, wanted, teacher=None, teacher_recor
       mesh: a mesh with the one axis "data".
       wanted: a `targets.Targets`.
       teacher: (predict, variables), to be measured on the same images; None for none.
-      teacher_record: what a teachers.Teacher says of itself; None without a teacher.
+      teacher_record: a teachers.TeacherRecord; None without a teacher.
     Returns:
       A JSON-able dict: `robustness.summary` of the student; "shifted", its `robustness.cell` under a natural
       shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of images
@@ -186,7 +186,7 @@ def evaluate_workdir(config, workdir):
     rules.validate(config)
     student = predict.load(workdir)
     dataset = data.load(config)
-    directory.check_same_run(workdir, config, data.card(dataset))
+    directory.check_same_run(workdir, config, data.record(dataset))
     wanted = targets.prepare(config, dataset)
     record = directory.begun_with(workdir)
     teachers.check_overlap(record, config)

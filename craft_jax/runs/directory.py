@@ -15,13 +15,13 @@ from craft_jax.config import tree
 from craft_jax.errors import CheckpointError
 
 
-def check_same_run(workdir, config, card):
+def check_same_run(workdir, config, data_record):
     """Check that a working directory is new or holds this very run.
 
     Args:
       workdir: a path.
       config: the run's configuration.
-      card: what its data is, from `data.card`.
+      data_record: of its data, a `data.DataRecord`.
     Raises:
       CheckpointError: it holds another run; the message lists every difference.
     """
@@ -32,26 +32,26 @@ def check_same_run(workdir, config, card):
     if not (workdir / "config.json").exists():
         return
     old = tree.from_json(files.read_json(workdir / "config.json"))
-    old_card = files.read_json(workdir / "dataset.json")
+    begun_on = files.read_json(workdir / "dataset.json")
     faults = tree.differences(old, config)
     faults += [
-        f"data: {key} was {old_card[key]!r} in the working directory, is {card[key]!r} now"
-        for key in card
-        if key in old_card and old_card[key] != card[key]  # an older version noted fewer
+        f"data: {key} was {begun_on[key]!r} in the working directory, is {data_record[key]!r} now"
+        for key in data_record
+        if key in begun_on and begun_on[key] != data_record[key]  # an older version noted fewer
     ]
     if faults:
         head = f"{workdir} holds a run with another configuration; choose another --workdir, or undo:"
         raise CheckpointError("\n".join([head, *faults]))
 
 
-def claim(workdir, config, card, teacher=None):
+def claim(workdir, config, data_record, teacher=None):
     """Make a new working directory this run's; in one that already is, note where the teacher now lies.
 
     Args:
       workdir: a directory.
       config: the run's configuration.
-      card: what its data is, from `data.card`.
-      teacher: the record of its teacher, None without one.
+      data_record: of its data, a `data.DataRecord`.
+      teacher: of its teacher, a `runs.teachers.TeacherRecord`; None without one.
     Raises:
       CheckpointError: the run was begun with another teacher.
     """
@@ -62,12 +62,12 @@ def claim(workdir, config, card, teacher=None):
         files.write_json(Path(workdir) / "teacher.json", teacher)
     if not (Path(workdir) / "config.json").exists():
         # config.json last: it is what marks the directory as a run's.
-        files.write_json(Path(workdir) / "dataset.json", card)
+        files.write_json(Path(workdir) / "dataset.json", data_record)
         files.write_json(Path(workdir) / "config.json", tree.to_json(config))
 
 
 def begun_with(workdir):
-    """The record of the teacher that a run was begun with; None where it has none, or is not begun.
+    """The `runs.teachers.TeacherRecord` that a run was begun with; None where it has none, or is not begun.
 
     Raises:
       CheckpointError: DIR/teacher.json is no such record.

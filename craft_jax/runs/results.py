@@ -76,7 +76,7 @@ def write(config, workdir, dataset, teacher, result):
         "seed": config.seed,
         **result,
         "teacher": teacher.record if teacher else None,
-        "data": data.card(dataset),
+        "data": data.record(dataset),
         "config": tree.to_json(config),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from craft_jax import data, files, methods
 from craft_jax.config import tree
@@ -20,19 +20,50 @@ class TeacherGone(CheckpointError):
     """The teacher that a run was begun with is at none of the places where it may be."""
 
 
+class TeacherRecord(TypedDict):
+    """What is known of a teacher: DIR/teacher.json, and "teacher" in results; JSON as it is.
+
+    Attributes:
+      name: of its network, a key of models.REGISTRY.
+      method, seed, step: how it was trained, and for how many steps.
+      dataset: the name of the data it was trained on.
+      other_data: whether that is another data set than the student's.
+      checkpoint: the absolute path of its working directory when the run last had it.
+      params_sha256: what it is: `checkpoint.params_sha256` of its parameters.
+      clean_accuracy, robust_accuracy, corruptions, cost, trained_corruptions: from its own results.json;
+        of an older version some are absent.
+      measured: how these accuracies were obtained: "dataset" and its "test_examples"; "severities"; and, as
+        in results.json, "source", "evaluation_split", "clean_examples", "examples", "evaluated_corruptions".
+    """
+
+    name: str
+    method: str
+    seed: int
+    step: int
+    dataset: str
+    other_data: bool
+    checkpoint: str
+    params_sha256: str
+    clean_accuracy: NotRequired[float]
+    robust_accuracy: NotRequired[float | None]
+    corruptions: NotRequired[dict]
+    cost: NotRequired[dict | None]
+    trained_corruptions: NotRequired[list[str]]
+    measured: dict[str, Any]
+
+
 class Teacher(NamedTuple):
     """A frozen network.
 
     Attributes:
       model: a models.Model.
       variables: {"params", "batch_stats"}, NumPy arrays; never trained, never in the student's checkpoint.
-      record: what results.json says of it: name, method, seed, accuracies and how they were measured, where
-        it lies.
+      record: what is known of it.
     """
 
     model: Any
     variables: Any
-    record: dict
+    record: TeacherRecord
 
 
 def known(config, workdir, dataset):
@@ -78,7 +109,7 @@ def is_named_anew(config, workdir):
 
 
 def _find(begun, config, dataset):
-    """The Teacher of a record: where it lay last or, since it may have been moved, where `config` says."""
+    """The Teacher of a TeacherRecord: where it lay last or, if it was moved, where `config` says."""
     places = [begun["checkpoint"]]
     if config.teacher.checkpoint:
         places.append(config.teacher.checkpoint)
@@ -111,8 +142,8 @@ def cached(config, dataset):
     The directory is named by what the teacher is trained on and how.
     """
     wanted = tree.teacher_config(config)
-    identity = tree.teacher_identity(wanted) | {"data": dataset.fingerprint}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    recipe = tree.teacher_recipe(wanted) | {"data": dataset.fingerprint}
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
     name = f"{dataset.name}-{wanted.student.name}-seed{wanted.seed}-{digest[:10]}"
     return wanted, Path(config.teacher.cache) / name
 
@@ -140,9 +171,8 @@ def load(workdir, dataset, config):
       dataset: the data.Dataset that it shall teach on.
       config: reads dtype and teacher.allow_other_data.
     Returns:
-      A Teacher; its record has the absolute path, and "measured" says how its accuracies were obtained:
-      by its own run, under the evaluation which that had, since a student's run measures it again beside
-      the student.
+      A Teacher. The accuracies of its record are those of its own run, which may have been evaluated in
+      another way ("measured"): they are not measured anew, since the student's evaluation does that.
     Raises:
       CheckpointError: no finished run there, or one of other classes, another input or other data, or that
         may have seen held-out images.
@@ -150,32 +180,36 @@ def load(workdir, dataset, config):
     workdir = Path(_absolute(workdir))
     if not workdir.is_dir():
         raise CheckpointError(f"{workdir}: no directory")
-    card, wanted = files.read_json(workdir / "dataset.json"), data.card(dataset)
-    _check_fit(workdir, card, wanted, config.teacher.allow_other_data)
+    own, wanted = files.read_json(workdir / "dataset.json"), data.record(dataset)
+    _check_fit(workdir, own, wanted, config.teacher.allow_other_data)
     if not (workdir / "results.json").exists():
         raise CheckpointError(f"{workdir}: no results.json; finish the teacher's run first")
     result = files.read_json(workdir / "results.json")
     if result["status"] != "done":
         raise CheckpointError(f"{workdir}: the teacher's run stopped; its results.json says at which step")
     network = predict.load(workdir, dtype=config.dtype)
-    record = {
+    return Teacher(network.model, network.variables, _record(workdir, network, own, wanted, result))
+
+
+def _record(workdir, network, own, wanted, result):
+    """The TeacherRecord of a network trained on `own`, for a run on `wanted`, both DataRecords."""
+    return {
         "name": network.config.student.name,
         "method": network.config.method,
-        "dataset": card["name"],
-        "other_data": _is_other(card, wanted),
+        "dataset": own["name"],
+        "other_data": _is_other(own, wanted),
         "seed": network.config.seed,
         "step": network.step,
         "checkpoint": str(workdir),
         "params_sha256": checkpoint.params_sha256(network.variables),
         **_present(result, _FIGURES),
         "measured": {
-            "dataset": card["name"],
-            "test_examples": card["test_examples"],
+            "dataset": own["name"],
+            "test_examples": own["test_examples"],
             **_present(result, _PROTOCOL),
             "severities": result["config"]["eval"]["severities"],
         },
     }
-    return Teacher(network.model, network.variables, record)
 
 
 def _present(result, keys):
@@ -187,7 +221,7 @@ def check_overlap(record, config):
     """Refuse a teacher that was trained on corruptions that are evaluated, as a student would be.
 
     Args:
-      record: a Teacher's, or None.
+      record: a TeacherRecord, or None.
       config: reads eval.corruptions and views.allow_overlap.
     Raises:
       ConfigError: it was, and views.allow_overlap is False.
@@ -201,36 +235,36 @@ def check_overlap(record, config):
         )
 
 
-def _check_fit(workdir, card, wanted, allow_other_data):
+def _check_fit(workdir, own, wanted, allow_other_data):
     faults = []
     for key in ("num_classes", "input_shape"):
-        if card[key] != wanted[key]:
-            faults.append(f"its {key} is {card[key]}, the data's {wanted[key]}")
-    if _is_other(card, wanted):
+        if own[key] != wanted[key]:
+            faults.append(f"its {key} is {own[key]}, the data's {wanted[key]}")
+    if _is_other(own, wanted):
         if not allow_other_data:
             faults.append(
-                f"it was trained on other data, {_named(card)}, than this run's {_named(wanted)} "
+                f"it was trained on other data, {_named(own)}, than this run's {_named(wanted)} "
                 "(--config.teacher.allow_other_data=True allows it and marks the results)"
             )
     # A larger held-out part contains a smaller (`data.dataset.validation_split`).
-    elif _held_out(card) < _held_out(wanted):
+    elif _held_out(own) < _held_out(wanted):
         faults.append("it may have seen the images that config.data.validation holds out")
     if faults:
         raise CheckpointError(f"the teacher in {workdir} does not fit: " + "; ".join(faults))
 
 
-def _is_other(card, wanted):
-    """Whether two cards are of different data sets, whatever each holds out or leaves out of its own."""
-    if card["fingerprint"] == wanted["fingerprint"]:
+def _is_other(own, wanted):
+    """Whether two DataRecords are of different data sets, whatever each holds or leaves out of its own."""
+    if own["fingerprint"] == wanted["fingerprint"]:
         return False
-    # An older version's card has no "source_fingerprint"; of a whole data set the two are the same.
-    whole = card["source_fingerprint"] if "source_fingerprint" in card else card["fingerprint"]
+    # An older version's record has no "source_fingerprint"; of a whole data set the two are the same.
+    whole = own["source_fingerprint"] if "source_fingerprint" in own else own["fingerprint"]
     return whole != wanted["source_fingerprint"]
 
 
-def _held_out(card):
-    return card["test_examples"] if card["evaluation_split"] == "validation" else 0
+def _held_out(own):
+    return own["test_examples"] if own["evaluation_split"] == "validation" else 0
 
 
-def _named(card):
-    return f"{card['name']} (fingerprint {card['fingerprint'][:10]})"
+def _named(own):
+    return f"{own['name']} (fingerprint {own['fingerprint'][:10]})"

@@ -44,13 +44,13 @@ def train_and_evaluate(config, workdir, dataset=None):
         if result := _finished(workdir, config, dataset):
             return result
         teacher = known or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
-        directory.claim(workdir, config, data.card(dataset), teacher.record if teacher else None)
+        directory.claim(workdir, config, data.record(dataset), teacher.record if teacher else None)
         return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
 
 
 def _finished(workdir, config, dataset):
     """The result of this very run if it is done, else None; raises where the directory is another's."""
-    directory.check_same_run(workdir, config, data.card(dataset))
+    directory.check_same_run(workdir, config, data.record(dataset))
     if not (workdir / "results.json").exists():
         return None
     result = files.read_json(workdir / "results.json")
@@ -74,11 +74,11 @@ def _trained_teacher(config, dataset):
 
 def _train_teacher(wanted, workdir, dataset):
     rules.validate(wanted)
-    card = data.card(dataset)
+    record = data.record(dataset)
     with files.lock(workdir / ".lock", wait=False):
         teachers.adopt(workdir, wanted)
-        directory.check_same_run(workdir, wanted, card)
-        directory.claim(workdir, wanted, card)
+        directory.check_same_run(workdir, wanted, record)
+        directory.claim(workdir, wanted, record)
         _train_and_evaluate(wanted, workdir, dataset, None, targets.prepare(wanted, dataset))
 
 

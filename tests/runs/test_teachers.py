@@ -313,13 +313,13 @@ def test_parts_of_a_data_set_fit_unless_the_teacher_saw_what_is_held_out():
         seen = {image.tobytes() for image in own.train_images}
         for other in parts.values():
             leaks = any(image.tobytes() in seen for image in other.test_images)
-            cards = data.card(own), data.card(other)
-            assert not teachers._is_other(*cards)
+            records = data.record(own), data.record(other)
+            assert not teachers._is_other(*records)
             if leaks:
                 with pytest.raises(CheckpointError, match=r"config\.data\.validation holds out"):
-                    teachers._check_fit("DIR", *cards, False)
+                    teachers._check_fit("DIR", *records, False)
             else:
-                teachers._check_fit("DIR", *cards, False)
+                teachers._check_fit("DIR", *records, False)
 
 
 def test_the_teacher_is_frozen_and_not_in_the_students_checkpoint(teacher_run, make_config, digits, tmp_path):
