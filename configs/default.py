@@ -39,6 +39,8 @@ def _defaults():
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
+    teacher.allow_other_data = False  # allow a checkpoint of another data set than the run's, of which parts
+    # (data.validation) are the same; results are marked; what it saw of the images evaluated is yours to know
     teacher.cache = "runs/teachers"  # where teachers trained on the way are kept and found again
     teacher.name = "resnet56"
     teacher.method = "erm"  # or "augmix": robust by AugMix, on two of its views, whatever the student's

@@ -59,7 +59,7 @@ def make(dataset, out, names, count, batch_size=500, overwrite=False):
     facts = {
         "what": _WHAT,
         "made_by": f"launch/make_cifar_c.py of craft_jax {craft_jax.__version__}",
-        "data": data.card(dataset),
+        "data": data.record(dataset),
         "order": f"of {dataset.name}'s test images in craft_jax; for CIFAR TFDS's, not the published files'",
         "images": count,
     }

@@ -199,6 +199,7 @@ _FREE_VALUES = (
     "data.dir",
     "data.flip",
     "teacher.checkpoint",
+    "teacher.allow_other_data",
     "teacher.cache",
     "views.allow_overlap",
     "contrastive.mask_same_class",

@@ -5,8 +5,11 @@ import json
 import ml_collections
 
 # Keys that may differ when a working directory is used again: where things lie and what is printed,
-# never what is trained.
-FREE_KEYS = ("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap")
+# never what is trained. A teacher is its parameters, wherever they lie (`runs.directory`).
+FREE_KEYS = (
+    *("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap"),
+    *("teacher.cache", "teacher.checkpoint"),
+)
 
 # Keys that say what a trained network is, as the teacher's run has them: what its cache is named by.
 TEACHER_KEYS = (
@@ -99,8 +102,8 @@ def teacher_config(config):
     return config.lock()
 
 
-def teacher_identity(wanted):
-    """What the teacher of a `teacher_config` is, the data aside: {dotted key: value}."""
+def teacher_recipe(wanted):
+    """How the teacher of a `teacher_config` is made, the data aside: {dotted key: value}."""
     keys = TEACHER_KEYS if wanted.method == "erm" else (*TEACHER_KEYS, *AUGMIX_TEACHER_KEYS)
     flat = flatten(wanted)
     identity = {key: flat[key] for key in keys}

@@ -4,10 +4,10 @@ from functools import partial
 from typing import Any
 
 from craft_jax.data import digits, npz, tfds
-from craft_jax.data.dataset import Dataset, card, make
+from craft_jax.data.dataset import DataRecord, Dataset, make, record
 from craft_jax.errors import DataError
 
-__all__ = ["NAMES", "REGISTRY", "Dataset", "card", "load"]
+__all__ = ["NAMES", "REGISTRY", "DataRecord", "Dataset", "load", "record"]
 
 # name -> loader(directory) -> Source. The meaning of `directory` is each loader's own.
 REGISTRY = {

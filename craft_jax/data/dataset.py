@@ -3,7 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Dataset:
       evaluation_split: "test", or "validation" where held-out training images stand in for the test
         set.
       fingerprint: sha256 over the four arrays as they are here (`fingerprint`).
+      source_fingerprint: the same over all that the loader returned: parts of one data set share it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Dataset:
     std: tuple[float, float, float]
     evaluation_split: str
     fingerprint: str
+    source_fingerprint: str
 
 
 def make(name: str, source: Source, validation: int) -> Dataset:
@@ -75,6 +77,7 @@ def make(name: str, source: Source, validation: int) -> Dataset:
     train_labels, test_labels = (
         labels.astype(np.int32) for labels in (source.train_labels, source.test_labels)
     )
+    source_fingerprint = fingerprint(train_images, train_labels, test_images, test_labels)
     count = len(train_images)
     if isinstance(validation, bool) or not isinstance(validation, int | np.integer):
         raise DataError(f"data.validation must be an integer, not {validation!r}")
@@ -100,7 +103,8 @@ def make(name: str, source: Source, validation: int) -> Dataset:
         mean=mean,
         std=std,
         evaluation_split="validation" if validation else "test",
-        fingerprint=fingerprint(*arrays),
+        fingerprint=source_fingerprint if train_images is source.train_images else fingerprint(*arrays),
+        source_fingerprint=source_fingerprint,
     )
 
 
@@ -160,8 +164,34 @@ def foreign(labels: np.ndarray, dataset: Dataset) -> str | None:
     return None
 
 
-def card(dataset: Dataset) -> dict[str, Any]:
-    """The facts about a data set that a result or an export carries; `json.dumps` takes it."""
+class DataRecord(TypedDict):
+    """What is known of a data set: DIR/dataset.json, and "data" in results; JSON as it is.
+
+    Attributes:
+      name: what `config.data.name` says.
+      num_classes: K.
+      input_shape: [H, W, 3].
+      mean, std: per channel in [0, 1], three each; what the networks normalise with.
+      train_examples, test_examples: how many images are trained on, and evaluated on.
+      evaluation_split: "test" or "validation"; see `Dataset`.
+      fingerprint, source_fingerprint: of what is used, and of all that the loader returned; see `Dataset`.
+        Records of older versions lack the second.
+    """
+
+    name: str
+    num_classes: int
+    input_shape: list[int]
+    mean: list[float]
+    std: list[float]
+    train_examples: int
+    test_examples: int
+    evaluation_split: str
+    fingerprint: str
+    source_fingerprint: str
+
+
+def record(dataset: Dataset) -> DataRecord:
+    """The record of a data set."""
     return {
         "name": dataset.name,
         "num_classes": dataset.num_classes,
@@ -172,4 +202,5 @@ def card(dataset: Dataset) -> dict[str, Any]:
         "test_examples": len(dataset.test_images),
         "evaluation_split": dataset.evaluation_split,
         "fingerprint": dataset.fingerprint,
+        "source_fingerprint": dataset.source_fingerprint,
     }

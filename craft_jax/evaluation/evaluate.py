@@ -23,7 +23,7 @@ from craft_jax.corruptions.ops import to_unit
 from craft_jax.errors import CheckpointError
 from craft_jax.evaluation import metrics, robustness, targets
 from craft_jax.mesh import make_mesh, replicated_on, split_over
-from craft_jax.runs import checkpoint, predict, teachers
+from craft_jax.runs import checkpoint, directory, predict, teachers
 
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
@@ -95,7 +95,7 @@ def evaluate(student, dataset, config, mesh, wanted, teacher=None, teacher_recor
       mesh: a mesh with the one axis "data".
       wanted: a `targets.Targets`.
       teacher: (predict, variables), to be measured on the same images; None for none.
-      teacher_record: what a teachers.Teacher says of itself; None without a teacher.
+      teacher_record: a teachers.TeacherRecord; None without a teacher.
     Returns:
       A JSON-able dict: `robustness.summary` of the student; "shifted", its `robustness.cell` under a natural
       shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of images
@@ -187,11 +187,11 @@ def evaluate_workdir(config, workdir):
     rules.validate(config)
     student = predict.load(workdir)
     dataset = data.load(config)
-    checkpoint.check_same_run(workdir, config, data.card(dataset))
+    directory.check_same_run(workdir, config, data.record(dataset))
     wanted = targets.prepare(config, dataset)
-    record = _teacher_record(workdir)
+    record = directory.begun_with(workdir)
     teachers.check_overlap(record, config)
-    teacher = _teacher(record, dataset, config)
+    teacher = _teacher(config, workdir, dataset) if record else None
     mesh = make_mesh()
     taught = _on(mesh, teacher) if teacher else None
     result = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, record)
@@ -218,26 +218,12 @@ def _on(mesh, network):
     return predictor(network.model, mesh), jax.device_put(network.variables, replicated_on(mesh))
 
 
-def _teacher_record(workdir):
-    """What the run's teacher.json says; None where it has no teacher."""
-    path = workdir / "teacher.json"
-    if not path.exists():
-        return None
-    record = files.read_json(path)
-    if not isinstance(record, dict) or not {"checkpoint", "params_sha256"} <= record.keys():
-        raise CheckpointError(f"{path}: not the record of a teacher")
-    return record
-
-
-def _teacher(record, dataset, config):
-    """The run's teacher, or None where it has none, none is asked for, or it is no longer there."""
-    if not config.eval.teacher or not record:
+def _teacher(config, workdir, dataset):
+    """The run's teacher, or None where none is asked for, or it is no longer there."""
+    if not config.eval.teacher:
         return None
     try:
-        teacher = teachers.load(record["checkpoint"], dataset, config)
-        if teacher.record["params_sha256"] != record["params_sha256"]:
-            raise CheckpointError(f"{record['checkpoint']} now holds another network")
-    except CheckpointError as error:
+        return teachers.known(config, workdir, dataset)
+    except teachers.TeacherGone as error:
         print(f"note: evaluated without its teacher: {error}", file=sys.stderr)
         return None
-    return teacher

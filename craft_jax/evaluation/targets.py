@@ -30,7 +30,7 @@ def prepare(config, dataset):
       config: reads eval.* and views.*.
       dataset: the run's data.Dataset.
     Returns:
-      Targets. Their facts: "data" (`data.card`), "source", "source_record", "evaluation_split", "examples"
+      Targets. Their facts: "data" (`data.record`), "source", "source_record", "evaluation_split", "examples"
       (the shifted images), "clean_examples", "same_images" (whether the former are the latter, shifted),
       "corruption_settings_of_side" (`corruptions.tables`) and "frost_pictures", None for files.
     Raises:
@@ -40,7 +40,7 @@ def prepare(config, dataset):
     _, labels = clean_images(config, dataset, files)
     made_frost = not files and "frost" in config.eval.corruptions
     facts = {
-        "data": data.card(dataset),
+        "data": data.record(dataset),
         "source": config.eval.source,
         "source_record": files.record if files else None,
         "evaluation_split": dataset.evaluation_split,

@@ -64,8 +64,9 @@ def _teacher_reads(config):
     if not needs_teacher(config):
         return ()
     if config.teacher.checkpoint:
-        return ("teacher.checkpoint",)
-    return ("teacher", "augmix") if config.teacher.method == "augmix" else ("teacher",)
+        return ("teacher.checkpoint", "teacher.allow_other_data")
+    trained = tuple(f"teacher.{key}" for key in config.teacher if key != "allow_other_data")
+    return (*trained, "augmix") if config.teacher.method == "augmix" else trained
 
 
 def _view_reads(config):

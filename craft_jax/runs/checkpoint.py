@@ -1,14 +1,6 @@
-"""What a working directory holds of a run, and how it is written: Orbax checkpoints and small JSON files.
-
-DIR/config.json        the configuration of the first run
-DIR/dataset.json       what the data was: classes, sizes, normalisation, fingerprint
-DIR/teacher.json       which teacher it has, if any
-DIR/checkpoints/STEP   the whole state, by Orbax
-DIR/results.json       the result, once there is one
-"""
+"""Checkpoints: the whole state of a run in DIR/checkpoints/STEP, by Orbax."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import jax
@@ -16,68 +8,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from craft_jax import files
-from craft_jax.config import tree
 from craft_jax.errors import CheckpointError
 
 # Orbax and its helpers report every file at INFO and WARNING; a run's first lines are for the user.
 logging.set_verbosity(logging.ERROR)
-
-
-def check_same_run(workdir, config, card):
-    """Check that a working directory is new or holds this very run.
-
-    Args:
-      workdir: a path.
-      config: the run's configuration.
-      card: what its data is, from `data.card`.
-    Raises:
-      CheckpointError: it holds another run; the message lists every difference.
-    """
-    workdir = Path(workdir)
-    nearest = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise CheckpointError(f"--workdir: {nearest} is not a directory that can be written to")
-    if not (workdir / "config.json").exists():
-        return
-    old = tree.from_json(files.read_json(workdir / "config.json"))
-    old_card = files.read_json(workdir / "dataset.json")
-    faults = tree.differences(old, config)
-    faults += [
-        f"data: {key} was {old_card.get(key)!r} in the working directory, is {card[key]!r} now"
-        for key in card
-        if old_card.get(key) != card[key]
-    ]
-    if faults:
-        head = f"{workdir} holds a run with another configuration; choose another --workdir, or undo:"
-        raise CheckpointError("\n".join([head, *faults]))
-
-
-def claim(workdir, config, card, teacher=None):
-    """Make a new working directory this run's; one that already is stays as it was.
-
-    Args:
-      workdir: a directory.
-      config: the run's configuration.
-      card: what its data is, from `data.card`.
-      teacher: the record of its teacher, None without one.
-    Raises:
-      CheckpointError: the run was begun with another teacher.
-    """
-    path = Path(workdir) / "teacher.json"
-    if teacher and path.exists():
-        begun = files.read_json(path)["params_sha256"]
-        if begun != teacher["params_sha256"]:
-            raise CheckpointError(
-                f"{workdir} was begun with another teacher: its parameters' sha256 was {begun}, "
-                f"that of {teacher['checkpoint']} is {teacher['params_sha256']}"
-            )
-    elif teacher:
-        files.write_json(path, teacher)
-    if not (Path(workdir) / "config.json").exists():
-        # config.json last: it is what marks the directory as a run's.
-        files.write_json(Path(workdir) / "dataset.json", card)
-        files.write_json(Path(workdir) / "config.json", tree.to_json(config))
 
 
 def manager(workdir, config):

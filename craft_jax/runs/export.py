@@ -37,7 +37,7 @@ def export(workdir):
     """
     save_file = _safetensors().save_file
     student = predict.load(workdir)
-    card = files.read_json(Path(workdir) / "dataset.json")
+    data_record = files.read_json(Path(workdir) / "dataset.json")
     directory = Path(workdir) / "export"
     try:
         directory.mkdir(exist_ok=True)
@@ -47,20 +47,20 @@ def export(workdir):
     flat = jax.tree_util.tree_leaves_with_path(student.variables)
     tensors = {checkpoint.path_of(path): np.ascontiguousarray(leaf) for path, leaf in flat}
     _write(directory / "model.safetensors", lambda path: save_file(tensors, path))
-    artefact = serialize(student, card["input_shape"])
+    artefact = serialize(student, data_record["input_shape"])
     _write(directory / "model.jax_export", lambda path: path.write_bytes(artefact))
-    facts = {
+    record = {
         "network": student.config.student.name,
-        "input": ["batch", *card["input_shape"]],
+        "input": ["batch", *data_record["input_shape"]],
         "input_range": [0.0, 1.0],
-        "output": ["batch", card["num_classes"]],
-        "mean": card["mean"],
-        "std": card["std"],
+        "output": ["batch", data_record["num_classes"]],
+        "mean": data_record["mean"],
+        "std": data_record["std"],
         "params_sha256": checkpoint.params_sha256(student.variables),
         "jax": jax.__version__,
         "platforms": PLATFORMS,
     }
-    files.write_json(directory / "model.json", facts)
+    files.write_json(directory / "model.json", record)
     return directory
 
 

@@ -54,14 +54,14 @@ def load(workdir, dtype="", precision=""):
     >>> predict(images).argmax(-1)  # doctest: +SKIP
     """
     config = tree.from_json(files.read_json(Path(workdir) / "config.json"))
-    card = files.read_json(Path(workdir) / "dataset.json")
+    data_record = files.read_json(Path(workdir) / "dataset.json")
     variables, step = checkpoint.restore_student(workdir)
     model = models.build(
         config.student.name,
-        card["num_classes"],
+        data_record["num_classes"],
         dtype=dtype or config.dtype,
-        mean=tuple(card["mean"]),
-        std=tuple(card["std"]),
+        mean=tuple(data_record["mean"]),
+        std=tuple(data_record["std"]),
         precision=precision or config.precision,
     )
     return Predictor(model, variables, config, step)

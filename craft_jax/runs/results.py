@@ -30,9 +30,7 @@ def describe(run, workdir, dataset, teacher, steps):
         "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
     }
     if teacher:
-        record = teacher.record
-        accuracy = f"{record['clean_accuracy']:.2f}% clean"
-        lines["teacher"] = f"{record['name']} by {record['method']}, {accuracy} ({record['checkpoint']})"
+        lines["teacher"] = _taught_by(teacher.record)
     print("\n".join(f"{key + ':':9}{value}" for key, value in lines.items()), flush=True)
 
 
@@ -43,6 +41,19 @@ def arithmetic(config):
             f"float32, convolutions as {jax.devices()[0].device_kind} does by default: TF32 on an NVIDIA GPU"
         )
     return config.dtype
+
+
+def _taught_by(record):
+    """A teacher in a line; its accuracy with what it is an accuracy on, which need not be this run's."""
+    how = record["measured"]
+    images = "images not noted by an older version"
+    if "clean_examples" in how:
+        images = f"{how['clean_examples']} of {how['test_examples']} {how['evaluation_split']} images"
+    other = ", OTHER DATA than this run's" if record["other_data"] else ""
+    return (
+        f"{record['name']} by {record['method']}, {record['clean_accuracy']:.2f}% clean "
+        f"on {images} of {how['dataset']}{other} ({record['checkpoint']})"
+    )
 
 
 def record_resume(workdir, start):
@@ -74,7 +85,7 @@ def write(config, workdir, dataset, teacher, result):
         "seed": config.seed,
         **result,
         "teacher": teacher.record if teacher else None,
-        "data": data.card(dataset),
+        "data": data.record(dataset),
         "config": tree.to_json(config),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},

@@ -12,7 +12,7 @@ from craft_jax.config import rules
 from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.evaluation import cost, evaluate, targets
 from craft_jax.mesh import replicated_on
-from craft_jax.runs import checkpoint, results, teachers
+from craft_jax.runs import checkpoint, directory, results, teachers
 from craft_jax.training.loop import fit
 from craft_jax.training.step import init_state, make_run
 
@@ -22,7 +22,7 @@ def train_and_evaluate(config, workdir, dataset=None):
 
     Args:
       config: a ConfigDict, as of configs/default.py.
-      workdir: where the run lives; see craft_jax.runs.checkpoint.
+      workdir: where the run lives; see craft_jax.runs.directory.
       dataset: the data.Dataset that `config` names, if it is loaded already.
     Returns:
       The contents of DIR/results.json.
@@ -35,28 +35,29 @@ def train_and_evaluate(config, workdir, dataset=None):
     dataset = dataset or data.load(config)
     _check_sizes(config, dataset)
     methods.METHODS[config.method].check(config, dataset.train_labels)
-    card = data.card(dataset)
-    if result := _finished(workdir, config, card):
+    if result := _finished(workdir, config, dataset):
         return result
     wanted = targets.prepare(config, dataset)  # now: a file that is missing shall not cost a training
-    given = teachers.given(config, dataset)
+    known = teachers.known(config, workdir, dataset)
     with files.lock(workdir / ".lock", wait=False):
         # Again: another process may have finished it meanwhile.
-        if result := _finished(workdir, config, card):
+        if result := _finished(workdir, config, dataset):
             return result
-        teacher = given or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
-        checkpoint.claim(workdir, config, card, teacher.record if teacher else None)
+        teacher = known or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
+        directory.claim(workdir, config, data.record(dataset), teacher.record if teacher else None)
         return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
 
 
-def _finished(workdir, config, card):
+def _finished(workdir, config, dataset):
     """The result of this very run if it is done, else None; raises where the directory is another's."""
-    checkpoint.check_same_run(workdir, config, card)
+    directory.check_same_run(workdir, config, data.record(dataset))
     if not (workdir / "results.json").exists():
         return None
     result = files.read_json(workdir / "results.json")
     if result["status"] != "done":
         return None
+    if teachers.is_named_anew(config, workdir):
+        teachers.known(config, workdir, dataset)  # raises for another teacher than the run's
     print(f"{workdir}: already done; --mode=eval evaluates it under other eval.* keys", flush=True)
     return result
 
@@ -73,11 +74,11 @@ def _trained_teacher(config, dataset):
 
 def _train_teacher(wanted, workdir, dataset):
     rules.validate(wanted)
-    card = data.card(dataset)
+    record = data.record(dataset)
     with files.lock(workdir / ".lock", wait=False):
         teachers.adopt(workdir, wanted)
-        checkpoint.check_same_run(workdir, wanted, card)
-        checkpoint.claim(workdir, wanted, card)
+        directory.check_same_run(workdir, wanted, record)
+        directory.claim(workdir, wanted, record)
         _train_and_evaluate(wanted, workdir, dataset, None, targets.prepare(wanted, dataset))
 
 

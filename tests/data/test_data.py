@@ -147,11 +147,11 @@ def test_loading_twice_gives_the_same_and_arrays_are_read_only():
             getattr(first, name)[0] = 0
 
 
-def test_card_is_json():
+def test_the_record_is_json():
     loaded = load("digits", validation=100)
-    card = data.card(loaded)
-    assert json.loads(json.dumps(card)) == card
-    assert card == {
+    record = data.record(loaded)
+    assert json.loads(json.dumps(record)) == record
+    assert record == {
         "name": "digits",
         "num_classes": 10,
         "input_shape": [32, 32, 3],
@@ -161,7 +161,9 @@ def test_card_is_json():
         "test_examples": 100,
         "evaluation_split": "validation",
         "fingerprint": loaded.fingerprint,
+        "source_fingerprint": load("digits").fingerprint,  # that of the whole
     }
+    assert loaded.fingerprint != load("digits").fingerprint
 
 
 # ---- the validation split ----

@@ -679,3 +679,11 @@ def test_keys_that_a_run_does_not_read(method, settings, unread):
     keys = ["seed", "kd.weight", "teacher.epochs", "augmix.severity", "views.corruptions"]
     keys += ["views.group_size", "views.count", "eval.corruptions"]
     assert set(methods.unread(make_config(method, **settings), keys)) == unread
+
+
+def test_a_key_of_given_teachers_alone():
+    """One trained on the way learns from the run's own data: there is nothing to allow."""
+    key = "teacher.allow_other_data"
+    assert methods.unread(make_config("kd"), [key, "teacher.cache"]) == [key]
+    assert methods.unread(make_config("kd", teacher__checkpoint="DIR"), [key]) == []
+    assert methods.unread(make_config("erm", teacher__checkpoint="DIR"), [key]) == [key]

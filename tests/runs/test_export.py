@@ -52,9 +52,9 @@ def test_three_ways_to_the_same_logits(workdir, digits, tmp_path):
     logits = jax.jit(lambda v, x: predict.model.apply(v, x, False)[0].logits)(variables, images)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
-    facts = json.loads((workdir / "export" / "model.json").read_text())
-    assert facts["params_sha256"] == checkpoint.params_sha256(variables)
-    assert facts["input"] == ["batch", 16, 16, 3]
+    record = json.loads((workdir / "export" / "model.json").read_text())
+    assert record["params_sha256"] == checkpoint.params_sha256(variables)
+    assert record["input"] == ["batch", 16, 16, 3]
 
 
 def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):

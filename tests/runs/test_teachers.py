@@ -10,9 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from craft_jax import files
+from configs import erm
+from craft_jax import data, files
 from craft_jax.config import reader
 from craft_jax.errors import CheckpointError
+from craft_jax.evaluation import evaluate
 from craft_jax.runs import checkpoint, predict, teachers
 from craft_jax.training import train
 
@@ -25,9 +27,27 @@ def trained(digits, tmp_path_factory):
 
 @pytest.fixture
 def teacher_run(trained, make_config, digits):
-    config = make_config("erm", epochs=1, **{"teacher.cache": "unused"})
+    """It, evaluated on 10 images."""
+    config = make_config("erm", epochs=1, **{"teacher.cache": "unused", "eval.max_examples": 10})
     train.train_and_evaluate(config, trained, digits)
     return trained
+
+
+@pytest.fixture
+def moved(teacher_run, make_config, digits, tmp_path):
+    """(student, teacher, configuration): a KD run and the teacher that it was begun with, moved since."""
+    config = make_config("kd", epochs=1, **{"teacher.checkpoint": str(teacher_run)})
+    student, teacher = tmp_path / "student", tmp_path / "elsewhere" / teacher_run.name
+    train.train_and_evaluate(config, teacher_run.parent / "student", digits)
+    shutil.copytree(teacher_run.parent / "student", student)
+    shutil.copytree(teacher_run, teacher)
+    record = files.read_json(student / "teacher.json")
+    files.write_json(student / "teacher.json", record | {"checkpoint": str(tmp_path / "gone" / "run")})
+    return student, teacher, config
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 def test_a_distilling_run_trains_its_teacher_once(make_config, digits, tmp_path):
@@ -112,14 +132,92 @@ def test_a_student_does_not_start_as_its_teacher(make_config):
     assert not np.allclose(*draws)
 
 
-def test_another_teacher_at_a_resume_is_refused(teacher_run, make_config, digits, tmp_path):
-    config = make_config("kd", epochs=1, **{"teacher.checkpoint": str(teacher_run)})
-    train.train_and_evaluate(config, tmp_path, digits)
-    (tmp_path / "results.json").unlink()
-    record = files.read_json(tmp_path / "teacher.json")
-    files.write_json(tmp_path / "teacher.json", record | {"params_sha256": "other"})
+def test_another_teacher_is_refused(moved, digits):
+    """Whether the run is done or was stopped, and before anything is written."""
+    student, teacher, config = moved
+    config.teacher.checkpoint = str(shutil.copytree(student, teacher.parent / "other"))  # a finished run too
+    for name in ("done", "stopped"):
+        if name == "stopped":
+            (student / "results.json").unlink()
+        before = contents(student)
+        with pytest.raises(CheckpointError, match="begun with another teacher"):
+            train.train_and_evaluate(config, student, digits)
+        assert contents(student) == before, name
+
+
+def test_a_resumed_run_goes_on_with_its_teacher_where_it_lies_now(moved, digits, capsys):
+    student, teacher, config = moved
+    (student / "results.json").unlink()
+    config.teacher.checkpoint = str(teacher)
+    result = train.train_and_evaluate(config, student, digits)
+    record = files.read_json(student / "teacher.json")
+    assert record["checkpoint"] == str(teacher)
+    assert result["teacher"] == record
+    assert f"% clean on 10 of 40 test images of digits ({teacher})" in capsys.readouterr().out
+
+
+def test_a_resumed_run_trains_no_other_teacher_in_place_of_its_own(moved, digits, tmp_path):
+    student, _, config = moved
+    (student / "results.json").unlink()
+    config.teacher.checkpoint = ""
+    with pytest.raises(CheckpointError, match=r"config\.teacher\.checkpoint=DIR says where"):
+        train.train_and_evaluate(config, student, digits)
+    assert not (tmp_path / "teachers").exists()
+
+
+@pytest.mark.parametrize("how", ["named", "cached", "from another directory"])
+def test_evaluation_finds_the_teacher_that_was_moved(moved, digits, tmp_path, monkeypatch, how):
+    student, teacher, config = moved
+    monkeypatch.setattr(data, "load", lambda config: digits)
+    if how == "named":
+        config.teacher.checkpoint = str(teacher)
+    elif how == "cached":
+        config.teacher.checkpoint, config.teacher.cache = "", str(teacher.parent)
+    else:
+        # Its first run called it elsewhere/run, and so does its configuration; it need not be here.
+        (student / "config.json").write_text(
+            (student / "config.json").read_text().replace(config.teacher.checkpoint, "elsewhere/run")
+        )
+        config.teacher.checkpoint = "elsewhere/run"
+        monkeypatch.chdir(tmp_path)
+        (student / "results.json").unlink()
+        train.train_and_evaluate(config, student, digits)
+        (tmp_path / "further").mkdir()
+        monkeypatch.chdir(tmp_path / "further")
+    result, _ = evaluate.evaluate_workdir(config, student)
+    assert result["teacher_evaluation"]["clean_accuracy"] is not None
+
+
+def test_evaluation_says_where_it_looked_and_takes_no_other_teacher(moved, digits, monkeypatch, capsys):
+    student, teacher, config = moved
+    monkeypatch.setattr(data, "load", lambda config: digits)
+    config.teacher.checkpoint, config.teacher.cache = "", str(teacher.parent.parent)
+    result, _ = evaluate.evaluate_workdir(config, student)
+    note = capsys.readouterr().err
+    assert result["teacher_evaluation"] is None
+    for place in (teacher.parent.parent / "gone" / "run", teacher.parent.parent / "run"):
+        assert f"{place}: no directory" in note
+    assert "--config.teacher.checkpoint=DIR" in note
+    config.teacher.checkpoint = str(student)
     with pytest.raises(CheckpointError, match="begun with another teacher"):
-        train.train_and_evaluate(config, tmp_path, digits)
+        evaluate.evaluate_workdir(config, student)
+    config.teacher.checkpoint = "nowhere"
+    with pytest.raises(CheckpointError, match=r"config\.teacher\.checkpoint: no directory nowhere"):
+        evaluate.evaluate_workdir(config, student)
+
+
+def test_a_teachers_accuracies_say_on_what(teacher_run, make_config, digits):
+    record = teachers.load(teacher_run, digits, make_config("kd")).record
+    assert record["measured"] == {
+        "dataset": "digits",
+        "test_examples": 40,
+        "source": "regenerated",
+        "evaluation_split": "test",
+        "clean_examples": 10,
+        "examples": 10,
+        "evaluated_corruptions": ["contrast"],
+        "severities": [5],
+    }
 
 
 def test_two_that_start_together_do_not_both_train(make_config, digits, monkeypatch):
@@ -142,9 +240,9 @@ def test_two_that_start_together_do_not_both_train(make_config, digits, monkeypa
     assert most == [1, 1, 1]
 
 
-def test_a_given_teacher_teaches_as_it_was_saved(teacher_run, make_config, digits):
+def test_a_given_teacher_teaches_as_it_was_saved(teacher_run, make_config, digits, tmp_path):
     config = make_config("kd", **{"teacher.checkpoint": str(teacher_run), "teacher.name": "resnet110"})
-    teacher = teachers.given(config, digits)
+    teacher = teachers.known(config, tmp_path / "student", digits)
     assert teacher.record["name"] == "tiny"  # what it is, not what config.teacher.name says
     variables, _ = checkpoint.restore_student(teacher_run)
     jax.tree.map(np.testing.assert_array_equal, teacher.variables, variables)
@@ -177,16 +275,51 @@ def test_a_teacher_that_is_no_finished_run_is_refused(teacher_run, make_config, 
     ):
         config = make_config("kd", **{"teacher.checkpoint": str(directory)})
         with pytest.raises(CheckpointError, match=message):
-            teachers.given(config, digits)
+            teachers.known(config, tmp_path / "student", digits)
     result = files.read_json(teacher_run / "results.json")
     files.write_json(teacher_run / "results.json", result | {"status": "stopped"})
     config = make_config("kd", **{"teacher.checkpoint": str(teacher_run)})
     with pytest.raises(CheckpointError, match="stopped"):
-        teachers.given(config, digits)
+        teachers.known(config, tmp_path / "student", digits)
     (teacher_run / "results.json").unlink()
     config = make_config("kd", **{"teacher.checkpoint": str(teacher_run)})
     with pytest.raises(CheckpointError, match="finish the teacher's run"):
-        teachers.given(config, digits)
+        teachers.known(config, tmp_path / "student", digits)
+
+
+def test_a_teacher_of_other_data_has_to_be_allowed(teacher_run, make_config, digits, tmp_path, capsys):
+    other = dataclasses.replace(digits, name="npz", fingerprint="x" * 64, source_fingerprint="x" * 64)
+    config = make_config("kd", epochs=1, **{"teacher.checkpoint": str(teacher_run)})
+    message = r"other data, digits \(.*this run's npz \(fingerprint x{10}\).*teacher\.allow_other_data=True"
+    with pytest.raises(CheckpointError, match=message):
+        train.train_and_evaluate(config, tmp_path / "student", other)
+    assert not (tmp_path / "student").exists()
+    config.teacher.allow_other_data = True
+    result = train.train_and_evaluate(config, tmp_path / "student", other)
+    assert result["teacher"]["other_data"] and result["teacher"]["dataset"] == "digits"
+    assert "10 of 40 test images of digits, OTHER DATA than this run's" in capsys.readouterr().out
+
+
+def test_parts_of_a_data_set_fit_unless_the_teacher_saw_what_is_held_out():
+    """Refused exactly where the student's held-out images are among those the teacher was trained on."""
+
+    def part(validation):
+        config = erm.get_config("digits")
+        config.data.validation = validation
+        return data.load(config)
+
+    parts = {size: part(size) for size in (0, 100, 300)}
+    for own in parts.values():
+        seen = {image.tobytes() for image in own.train_images}
+        for other in parts.values():
+            leaks = any(image.tobytes() in seen for image in other.test_images)
+            records = data.record(own), data.record(other)
+            assert not teachers._is_other(*records)
+            if leaks:
+                with pytest.raises(CheckpointError, match=r"config\.data\.validation holds out"):
+                    teachers._check_fit("DIR", *records, False)
+            else:
+                teachers._check_fit("DIR", *records, False)
 
 
 def test_the_teacher_is_frozen_and_not_in_the_students_checkpoint(teacher_run, make_config, digits, tmp_path):

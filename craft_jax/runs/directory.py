@@ -1,0 +1,98 @@
+"""What a run's working directory holds beside its checkpoints, and whose it is.
+
+DIR/config.json        the configuration of the first run
+DIR/dataset.json       what the data was: classes, sizes, normalisation, fingerprint
+DIR/teacher.json       which teacher it has, if any, and where that lay last
+DIR/checkpoints/STEP   the whole state, by Orbax
+DIR/results.json       the result, once there is one
+"""
+
+import os
+from pathlib import Path
+
+from craft_jax import files
+from craft_jax.config import tree
+from craft_jax.errors import CheckpointError
+
+
+def check_same_run(workdir, config, data_record):
+    """Check that a working directory is new or holds this very run.
+
+    Args:
+      workdir: a path.
+      config: the run's configuration.
+      data_record: of its data, a `data.DataRecord`.
+    Raises:
+      CheckpointError: it holds another run; the message lists every difference.
+    """
+    workdir = Path(workdir)
+    nearest = next(path for path in (workdir.absolute(), *workdir.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise CheckpointError(f"--workdir: {nearest} is not a directory that can be written to")
+    if not (workdir / "config.json").exists():
+        return
+    old = tree.from_json(files.read_json(workdir / "config.json"))
+    begun_on = files.read_json(workdir / "dataset.json")
+    faults = tree.differences(old, config)
+    faults += [
+        f"data: {key} was {begun_on[key]!r} in the working directory, is {data_record[key]!r} now"
+        for key in data_record
+        if key in begun_on and begun_on[key] != data_record[key]  # an older version noted fewer
+    ]
+    if faults:
+        head = f"{workdir} holds a run with another configuration; choose another --workdir, or undo:"
+        raise CheckpointError("\n".join([head, *faults]))
+
+
+def claim(workdir, config, data_record, teacher=None):
+    """Make a new working directory this run's; in one that already is, note where the teacher now lies.
+
+    Args:
+      workdir: a directory.
+      config: the run's configuration.
+      data_record: of its data, a `data.DataRecord`.
+      teacher: of its teacher, a `runs.teachers.TeacherRecord`; None without one.
+    Raises:
+      CheckpointError: the run was begun with another teacher.
+    """
+    begun = begun_with(workdir)
+    if teacher and begun:
+        check_same_teacher(workdir, begun, teacher)
+    if teacher and teacher != begun:
+        files.write_json(Path(workdir) / "teacher.json", teacher)
+    if not (Path(workdir) / "config.json").exists():
+        # config.json last: it is what marks the directory as a run's.
+        files.write_json(Path(workdir) / "dataset.json", data_record)
+        files.write_json(Path(workdir) / "config.json", tree.to_json(config))
+
+
+def begun_with(workdir):
+    """The `runs.teachers.TeacherRecord` that a run was begun with; None where it has none, or is not begun.
+
+    Raises:
+      CheckpointError: DIR/teacher.json is no such record.
+    """
+    path = Path(workdir) / "teacher.json"
+    if not path.exists() or not (Path(workdir) / "config.json").exists():
+        return None
+    record = files.read_json(path)
+    if not isinstance(record, dict) or not {"name", "checkpoint", "params_sha256"} <= record.keys():
+        raise CheckpointError(f"{path}: not the record of a teacher")
+    return record
+
+
+def check_same_teacher(workdir, begun, teacher):
+    """Check that a teacher is the one that a run was begun with: its parameters say so, not where it lies.
+
+    Args:
+      workdir: the run's working directory.
+      begun: the record of the teacher it was begun with.
+      teacher: the record of the other.
+    Raises:
+      CheckpointError: it is another.
+    """
+    if begun["params_sha256"] != teacher["params_sha256"]:
+        raise CheckpointError(
+            f"{workdir} was begun with another teacher: its parameters' sha256 was "
+            f"{begun['params_sha256']}, that of {teacher['checkpoint']} is {teacher['params_sha256']}"
+        )
