@@ -24,6 +24,7 @@ def describe(run, workdir, dataset, teacher, steps):
         "method": config.method,
         "data": f"{dataset.name}, {len(dataset.train_labels)} training images, "
         f"{len(dataset.test_labels)} for {dataset.evaluation_split}",
+        "classes": _classes(dataset),
         "student": f"{config.student.name} ({config.dtype}), seed {config.seed}",
         "views": f"{seen} for the student, {taught} for the teacher" + made,
         "steps": f"{steps} of {config.batch_size} images ({config.epochs} epochs)",
@@ -34,6 +35,19 @@ def describe(run, workdir, dataset, teacher, steps):
         accuracy = f"{record['clean_accuracy']:.2f}% clean"
         lines["teacher"] = f"{record['name']} by {record['method']}, {accuracy} ({record['checkpoint']})"
     print("\n".join(f"{key + ':':9}{value}" for key, value in lines.items()), flush=True)
+
+
+def _classes(dataset):
+    """How many classes there are, and which of them have no images: labels from 1 are one class too many."""
+    parts = [str(dataset.num_classes)]
+    for labels, split in (
+        (dataset.train_labels, "training"),
+        (dataset.test_labels, dataset.evaluation_split),
+    ):
+        if classes := data.absent(labels, dataset.num_classes):
+            some = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+            parts.append(f"no {split} image of class {some}")
+    return "; ".join(parts)
 
 
 def record_resume(workdir, start):
