@@ -8,7 +8,7 @@ run, so another teacher is --config.student.name=resnet110 --config.epochs=300 h
 """
 
 from configs import default
-from craft_jax.config import teacher_config
+from craft_jax.config.tree import teacher_config
 
 
 def get_config(preset=""):

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from craft_jax.errors import CheckpointError
@@ -28,6 +29,20 @@ def read_json(path):
         raise CheckpointError(f"{path}: no such file; is its directory a run's workdir?") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+
+
+def check_writable(directory):
+    """Make a directory if there is none, and try it: permissions alone do not tell of root or of a full disk.
+
+    Raises:
+      CheckpointError: no file can be made in it.
+    """
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise CheckpointError(f"{directory}: cannot be written to ({error.strerror})") from error
 
 
 @contextlib.contextmanager

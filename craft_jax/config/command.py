@@ -65,7 +65,7 @@ def parse(argv):
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE[:PRESET]", help="a configuration file and its presets")
-    parser.add_argument("--workdir", metavar="DIR", help="where the run lives (default: runs/NAME_seedN)")
+    parser.add_argument("--workdir", metavar="DIR", help="the run's place (default: runs/NAME_DATA_seedN)")
     parser.add_argument("--mode", default="train", help="train or eval")
     options, rest = parser.parse_known_args(argv)
     overrides, faults = _overrides(rest)
@@ -73,25 +73,27 @@ def parse(argv):
         faults.append(f"--mode: {options.mode!r} is unknown; allowed: {', '.join(MODES)}")
     try:
         config = _config(options, overrides)
-        rules.validate(config)
+        check = rules.validate if options.mode == "eval" else rules.validate_training
+        check(config)
     except ConfigError as error:
         faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(faults))
-    for key in methods.unread(config, [key for key, _ in overrides]):
-        print(f"note: method {config.method} does not read config.{key}", file=sys.stderr)
+    for note in methods.notes(config, [key for key, _ in overrides]):
+        print(f"note: {note}", file=sys.stderr)
     return Options(config, options.workdir or default_workdir(options.config, config), options.mode)
 
 
 def _config(options, overrides):
+    training = options.mode != "eval"
     if options.config:
-        return reader.load(options.config, overrides)
+        return reader.load(options.config, overrides, training)
     if options.mode == "eval" and options.workdir:
         path = Path(options.workdir) / "config.json"
         stored = files.read_json(path)
         if not isinstance(stored, dict):
             raise ConfigError(f"{path}: not a configuration")
-        config = reader.apply(tree.from_json(stored), overrides)
+        config = reader.apply(tree.from_json(stored), overrides, training)
         if "method" in config and config.method not in methods.METHODS:
             raise ConfigError(
                 f"config.method: {config.method!r} of {path} is unknown; allowed: "
@@ -119,9 +121,12 @@ def _overrides(rest):
 
 
 def default_workdir(spec, config):
-    """runs/FILE[_PRESET]_seedN, for a command without --workdir."""
+    """runs/FILE_DATA[_PRESET]_seedN, for a command without --workdir; DATA once if a preset is called so."""
     path, _, preset = spec.partition(":")
-    parts = [Path(path).stem, *filter(None, preset.split(",")), f"seed{config.seed}"]
+    presets = [name for name in preset.split(",") if name]
+    dataset = Path(config.data.dir).stem if config.data.name == "npz" else config.data.name
+    named = any(name == dataset or name.startswith(f"{dataset}_") for name in presets)
+    parts = [Path(path).stem, *([] if named else [dataset]), *presets, f"seed{config.seed}"]
     return str(Path("runs") / "_".join(parts))
 
 

@@ -13,12 +13,13 @@ from craft_jax.config.tree import flatten
 from craft_jax.errors import ConfigError
 
 
-def load(spec, overrides=()):
+def load(spec, overrides=(), training=True):
     """Read `FILE[:preset]` and apply overrides.
 
     Args:
       spec: path of a Python file that defines `get_config(preset)`, a colon and a preset if any.
       overrides: sequence of (dotted key, text value); a value takes the type of the key's default.
+      training: whether faults of what training alone reads are listed beside those found here.
     Returns:
       A locked ConfigDict.
     Raises:
@@ -32,29 +33,30 @@ def load(spec, overrides=()):
         config = import_file(path).get_config(preset)
     except Exception as error:  # whatever the user's file raises
         fault = f"--config={spec}: {type(error).__name__}: {error}"
-        raise ConfigError("\n".join([fault, *_other_faults(path, preset, overrides)])) from error
+        raise ConfigError("\n".join([fault, *_other_faults(path, preset, overrides, training)])) from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise ConfigError(f"--config={spec}: get_config returned {type(config).__name__}, not a ConfigDict")
-    return apply(config, overrides)
+    return apply(config, overrides, training)
 
 
-def _other_faults(path, preset, overrides):
+def _other_faults(path, preset, overrides, training):
     """The faults of the overrides where the preset is at fault: a bad one must not hide them."""
     try:
-        config = apply(import_file(path).get_config(""), overrides) if preset else None
-        return faults_of(config) if preset else []
+        config = apply(import_file(path).get_config(""), overrides, training) if preset else None
+        return faults_of(config, training) if preset else []
     except ConfigError as error:
         return [str(error)]
     except Exception:  # the file itself is at fault, which is said already
         return []
 
 
-def apply(config, overrides):
+def apply(config, overrides, training):
     """Set every override on `config` and return it.
 
     Args:
       config: a ConfigDict.
       overrides: sequence of (dotted key, text value).
+      training: as of `load`.
     Raises:
       ConfigError: the message lists every override that could not be set, and every other fault.
     """
@@ -67,7 +69,7 @@ def apply(config, overrides):
             faults.append(str(error))
     if faults:
         # An override that could not be read must not hide the faults of those that could.
-        raise ConfigError("\n".join(faults + list(faults_of(config))))
+        raise ConfigError("\n".join(faults + list(faults_of(config, training))))
     return config
 
 

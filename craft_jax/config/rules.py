@@ -8,18 +8,36 @@ from craft_jax.errors import ConfigError
 
 
 def validate(config):
-    """Check every rule that needs no data.
+    """Check every rule that needs no data, of what an evaluation reads: training has further ones.
 
     Raises:
       ConfigError: its message lists every fault, each with the key, the value and what is allowed.
     """
-    faults = list(faults_of(config))
+    _refuse(faults_of(config, training=False))
+
+
+def validate_training(config):
+    """Check every rule that needs no data, those of training among them.
+
+    Raises:
+      ConfigError: its message lists every fault, each with the key, the value and what is allowed.
+    """
+    _refuse(faults_of(config, training=True))
+
+
+def _refuse(faults):
+    faults = list(faults)
     if faults:
         raise ConfigError("\n".join(faults))
 
 
-def faults_of(config):
-    """Every fault of a configuration, one line each."""
+def faults_of(config, training):
+    """Every fault of a configuration, one line each.
+
+    Args:
+      config: a ConfigDict.
+      training: whether it is to be trained, or a run that was is to be evaluated.
+    """
     flat = flatten(config)
     missing = [key for key in (*_CHOICES, *_RANGES, *_FREE_VALUES) if key not in flat]
     if missing:
@@ -42,19 +60,18 @@ def faults_of(config):
         elif len(set(flat[key])) < len(flat[key]):
             yield f"config.{key}: {flat[key]!r} names one twice"
     yield from _joint_faults(config)
+    if training:
+        yield from _training_faults(config)
 
 
 def _joint_faults(config):
-    """Rules that tie keys together."""
-    augmix = config.views.kind == "augmix"
+    """Rules that tie keys together, whatever the run does."""
     overlap = sorted(set(_trained_corruptions(config)) & set(config.eval.corruptions))
     if overlap and not config.views.allow_overlap:
         yield (
             f"config.views.corruptions: {', '.join(overlap)} also in config.eval.corruptions; training "
             "corruptions must not be evaluated (--config.views.allow_overlap=True marks the results)"
         )
-    if config.data.name == "digits" and config.data.flip:
-        yield "config.data.flip: True; allowed for digits: False (a flipped 2 is no digit)"
     if config.data.name == "npz" and not config.data.dir:
         yield "config.data.dir: empty; data.name=npz needs the path of an .npz file"
     yield from _source_faults(config)
@@ -65,10 +82,20 @@ def _joint_faults(config):
         )
     if config.eval.reference and config.eval.source == "cifar10_1":
         yield "config.eval.reference: cifar10_1 has no corruptions to compare; allowed: empty"
+
+
+def _training_faults(config):
+    """Rules that tie together what only training reads: an evaluation may run on other devices."""
+    if config.data.name == "digits" and config.data.flip:
+        yield "config.data.flip: True; allowed for digits: False (a flipped 2 is no digit)"
     devices = jax.device_count()
-    for key, size in (("batch_size", config.batch_size), ("teacher.batch_size", config.teacher.batch_size)):
+    sizes = {"batch_size": config.batch_size}
+    if _trains_teacher(config):
+        sizes["teacher.batch_size"] = config.teacher.batch_size
+    for key, size in sizes.items():
         if size > 0 and size % devices:
             yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    augmix = config.views.kind == "augmix"
     if config.method == "augmix" and not augmix:
         yield f"config.views.kind: {config.views.kind!r}; allowed for the method augmix: 'augmix'"
     if config.method == "augmix" and config.views.count == 0:
@@ -104,6 +131,11 @@ def _source_faults(config):
 def _trained_corruptions(config):
     """The corruptions that the run trains on; () if there is no such method."""
     return methods.trained_corruptions(config) if config.method in methods.METHODS else ()
+
+
+def _trains_teacher(config):
+    """Whether the run may have to train its teacher; True if there is no such method."""
+    return config.method not in methods.METHODS or methods.trains_teacher(config)
 
 
 def _makes_views(config):
@@ -154,6 +186,7 @@ _RANGES = {
     "batch_size": _POSITIVE,
     "epochs": _POSITIVE,
     "data.validation": _NOT_NEGATIVE,
+    "data.max_train": _NOT_NEGATIVE,
     "data.crop_padding": _NOT_NEGATIVE,
     "teacher.seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
     "teacher.epochs": _POSITIVE,

@@ -12,6 +12,8 @@ from craft_jax.errors import DataError
 # Which training images are held out never depends on config.seed: tuning runs of every seed, and
 # the teacher they share, must agree on what they have not seen.
 VALIDATION_SEED = 20_240_517
+# Likewise the images that data.max_train leaves; a seed of its own, or they would be those held out.
+SUBSET_SEED = 20_240_518
 
 
 class Source(NamedTuple):
@@ -65,13 +67,14 @@ class Dataset:
     source_fingerprint: str
 
 
-def make(name: str, source: Source, validation: int) -> Dataset:
+def make(name: str, source: Source, validation: int, max_train: int = 0) -> Dataset:
     """The data set `name` from what its loader returned, `validation` training images held out.
 
-    With `validation` above 0 the test set is dropped, so that nothing can be selected on it.
+    With `validation` above 0 the test set is dropped, so that nothing can be selected on it. Of the
+    others `max_train` at most are trained on, 0 for all: which are held out does not depend on it.
 
     Raises:
-      DataError: `validation` is not an integer in 0..N - 1.
+      DataError: `validation` is not an integer in 0..N - 1, or all training images are of one class.
     """
     train_images, test_images = source.train_images, source.test_images
     train_labels, test_labels = (
@@ -86,10 +89,18 @@ def make(name: str, source: Source, validation: int) -> Dataset:
             f"data.validation is {validation}; it must be at least 0 (evaluate on the test set) "
             f"and below {count}, the number of training images of {name!r}"
         )
+    held_out, kept = validation_split(count, int(validation))
     if validation:
-        held_out, kept = validation_split(count, int(validation))
         test_images, test_labels = train_images[held_out], train_labels[held_out]
+    if max_train:
+        kept = subset(count, kept, max_train)
+    if len(kept) < count:
         train_images, train_labels = train_images[kept], train_labels[kept]
+    if len(np.unique(train_labels)) < 2:
+        raise DataError(
+            f"{name}: all {len(train_labels)} training images are of class {train_labels[0]}; "
+            "a classifier needs two classes or more"
+        )
     mean, std = source.mean, source.std
     if mean is None or std is None:
         mean, std = channel_statistics(train_images)
@@ -115,6 +126,20 @@ def validation_split(count: int, validation: int) -> tuple[np.ndarray, np.ndarra
     """
     order = np.random.RandomState(VALIDATION_SEED).permutation(count)
     return np.sort(order[:validation]), np.sort(order[validation:])
+
+
+def subset(count: int, kept: np.ndarray, max_train: int) -> np.ndarray:
+    """`max_train` at most of the row numbers `kept` of `count` images, sorted.
+
+    A plain random sample, in which each class keeps its share but for chance; a larger contains a smaller.
+    """
+    order = np.random.RandomState(SUBSET_SEED).permutation(count)
+    return np.sort(order[np.isin(order, kept)][:max_train])
+
+
+def absent(labels: np.ndarray, num_classes: int) -> list[int]:
+    """The classes of 0..K-1 that no label names."""
+    return np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0).tolist()
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,7 +10,9 @@ __all__ = [
     "Terms",
     "makes_views",
     "needs_teacher",
+    "notes",
     "trained_corruptions",
+    "trains_teacher",
     "unread",
 ]
 
@@ -26,7 +28,8 @@ METHODS = {
 # Sections and keys that every run reads, whatever its method.
 _ALWAYS = (
     *("seed", "method", "dtype", "precision", "batch_size", "epochs"),
-    *("data", "student", "optimizer", "eval", "checkpoint", "log"),
+    *("data.name", "data.validation", "data.max_train", "data.crop_padding", "data.flip"),
+    *("student", "optimizer", "eval", "checkpoint", "log"),
     "views.allow_overlap",
 )
 
@@ -48,22 +51,35 @@ def needs_teacher(config):
     return METHODS[config.method].views(config)[1] > 0
 
 
+def trains_teacher(config):
+    """Whether the run may have to train its teacher: it has one, and none is given by its directory."""
+    return needs_teacher(config) and not config.teacher.checkpoint
+
+
+def notes(config, keys):
+    """What a user who overrides these dotted keys should know before the run: lines, none for nothing."""
+    without = unread(config, dict.fromkeys(keys))
+    lines = [f"config.{key} has no effect in this run of method {config.method}" for key in without]
+    return [*lines, *filter(None, [METHODS[config.method].note(config)])]
+
+
 def unread(config, keys):
     """Which of some dotted keys have no effect under this configuration; none of a method that says nothing.
 
     Another method's keys, those of a term of weight 0, of views that no network forwards or of the other
-    kind and, of a teacher given by its directory, how one would be trained.
+    kind and, of a teacher given by its directory, how one would be trained; a directory of embedded data.
     """
     if METHODS[config.method].reads is None:
         return []
     read = (*_ALWAYS, *METHODS[config.method].reads(config), *_teacher_reads(config), *_view_reads(config))
+    read += () if config.data.name == "digits" else ("data.dir",)
     return [key for key in keys if not any(key == r or key.startswith(f"{r}.") for r in read)]
 
 
 def _teacher_reads(config):
     if not needs_teacher(config):
         return ()
-    if config.teacher.checkpoint:
+    if not trains_teacher(config):
         return ("teacher.checkpoint", "teacher.allow_other_data")
     trained = tuple(f"teacher.{key}" for key in config.teacher if key != "allow_other_data")
     return (*trained, "augmix") if config.teacher.method == "augmix" else trained
@@ -71,8 +87,10 @@ def _teacher_reads(config):
 
 def _view_reads(config):
     if not makes_views(config):
-        # A count of 0 is why there are none: that is an effect.
-        return ("views.count",) if config.views.count == 0 else ()
+        # A count of 0 has an effect where it is why there are none.
+        more = config.copy_and_resolve_references()
+        more.views.count = 1
+        return ("views.count",) if config.views.count == 0 and makes_views(more) else ()
     made = {
         "corruptions": ("views.corruptions", "views.severities", "views.group_size"),
         "augmix": tuple(f"augmix.{key}" for key in ("severity", "width", "depth", "alpha")),

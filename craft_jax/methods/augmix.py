@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from craft_jax import losses
-from craft_jax.methods.common import Method, Terms, cross_entropy, view_count
+from craft_jax.methods.common import Method, Terms, cross_entropy, view_count, view_reads
 
 
 def _terms(config, s):
@@ -17,4 +17,8 @@ def _views(config):
     return view_count(config, "all" if config.augmix.weight else config.views.ce_views), 0
 
 
-METHOD = Method(_terms, _views, reads=lambda config: ("views.ce_views", "augmix.weight"))
+def _reads(config):
+    return ("augmix.weight", *view_reads(config, False))
+
+
+METHOD = Method(_terms, _views, reads=_reads)

@@ -59,6 +59,7 @@ class Method(NamedTuple):
       check: (config, labels), raises DataError before any work where the data cannot serve the method.
       reads: config -> the keys, or sections, that its terms read under that configuration, so that an
         override of any other can be pointed out (`methods.unread`); None if that is not known.
+      note: config -> what a user should know of that configuration before it trains, "" for nothing.
     """
 
     terms: Any
@@ -66,6 +67,7 @@ class Method(NamedTuple):
     init: Any = lambda config, key, student, teacher, labels: ({}, ())
     check: Any = lambda config, labels: None
     reads: Any = None
+    note: Any = lambda config: ""
 
 
 def view_count(config, which):
@@ -84,16 +86,23 @@ def distilled_views(config, weight):
 
 def distilled_reads(config, section, keys):
     """`Method.reads` of such a method: the term's weight always, the other keys where it has one."""
-    read = ("views.ce_views", f"{section}.weight")
-    if not config[section].weight:
-        return read
-    read += ("views.distill_views", *(f"{section}.{key}" for key in keys))
+    read = (f"{section}.weight", *view_reads(config, config[section].weight))
+    return (*read, *(f"{section}.{key}" for key in keys)) if config[section].weight else read
+
+
+def view_reads(config, distils):
+    """Which of the keys that choose views are read: none where the clean view is the only one."""
+    if not config.views.count:
+        return ()
+    if not distils:
+        return ("views.ce_views",)
+    read = ("views.ce_views", "views.distill_views")
     return (*read, "views.distill_target") if config.views.distill_views == "all" else read
 
 
 def over_views(loss, which, views):
     """The per-example loss of view 0, or its mean over all views: loss(v) -> (B,)."""
-    if which == "clean":
+    if which == "clean" or views == 1:
         return loss(0)
     return jnp.mean(jnp.stack([loss(v) for v in range(views)]), axis=0)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from craft_jax import losses
-from craft_jax.methods.common import Method, Terms, cross_entropy, distilled_views, logit_kd
+from craft_jax.methods.common import Method, Terms, cross_entropy, distilled_views, logit_kd, view_reads
 
 
 def _terms(config, s):
@@ -18,17 +18,28 @@ def _terms(config, s):
     terms = {"ce": jnp.mean(cross_entropy(config, s))}
     if config.kd.weight:
         terms["kd"] = config.kd.weight * jnp.mean(r * logit_kd(config, s))
-    z_t = _embeddings(config, s.teacher)
+    z_t = _embeddings(config, s.teacher) if _embeds(config) else None
     if config.contrastive.weight:
         z_s = _embeddings(config, s.student, s.params["projections"])
         terms["contrastive"] = config.contrastive.weight * jnp.mean(r * _contrastive(config, s, z_t, z_s))
-    if config.dealign.weight:
+    if _dealigns(config):
         # Without the stop_gradient the projections alone could null u and leave the network as it was.
         z_s = _embeddings(config, s.student, jax.lax.stop_gradient(s.params["projections"]))
         u = losses.fragility_directions(z_t, config.dealign.kind, config.dealign.eps)
         dealign = losses.dealignment(z_s, u, config.dealign.form)
         terms["dealign"] = config.dealign.weight * jnp.mean((1.0 - r) * dealign)
+    elif config.dealign.weight:
+        terms["dealign"] = jnp.zeros(())
     return Terms(terms, reliability=r)
+
+
+def _dealigns(config):
+    """Whether there is something to de-align: where the clean view is the only one nothing moves."""
+    return config.dealign.weight > 0 and config.views.count > 0
+
+
+def _embeds(config):
+    return config.contrastive.weight > 0 or _dealigns(config)
 
 
 def _embeddings(config, outputs, projections=None):
@@ -53,13 +64,15 @@ def _contrastive(config, s, z_t, z_s):
 
 def _views(config):
     every = config.views.count + 1
-    if config.contrastive.weight or config.dealign.weight:
+    if _embeds(config):
         return every, every
     return distilled_views(config, config.kd.weight)[0], every  # reliability reads all of the teacher's views
 
 
 def _init(config, key, student, teacher, labels):
     """A projection a stage, (C_s, C_t): the student's pooled map to the teacher's width (no bias)."""
+    if not _embeds(config):
+        return {}, ()
     stages = config.contrastive.stages
     pairs = [(student.stages[i - 1].shape[-1], teacher.stages[i - 1].shape[-1]) for i in stages]
     keys = jax.random.split(key, len(pairs))
@@ -68,19 +81,21 @@ def _init(config, key, student, teacher, labels):
 
 
 def _reads(config):
-    read = ["views.ce_views", "kd.weight", "contrastive.weight", "dealign.weight"]
-    if config.kd.weight:
-        read += ["kd.temperature", "views.distill_views"]
-        read += ["views.distill_target"] if config.views.distill_views == "all" else []
+    read = ["kd.weight", "contrastive.weight", "reliability", *view_reads(config, config.kd.weight)]
+    read += ["dealign.weight"] if config.views.count else []
+    read += ["kd.temperature"] if config.kd.weight else []
     if config.contrastive.weight:
-        read += ["contrastive"]
-    if config.dealign.weight:
-        read += ["dealign"]
-    if config.contrastive.weight or config.dealign.weight:
-        read += ["contrastive.stages"]
-    if config.kd.weight or config.contrastive.weight or config.dealign.weight:
-        read += ["reliability"]
+        read += [f"contrastive.{key}" for key in ("temperature", "positives", "mask_same_class")]
+        read += ["contrastive.anchor"] if config.views.count else []
+    read += ["dealign"] if _dealigns(config) else []
+    read += ["contrastive.stages"] if _embeds(config) else []
     return tuple(read)
 
 
-METHOD = Method(_terms, _views, _init, reads=_reads)
+def _note(config):
+    if not config.dealign.weight or _dealigns(config):
+        return ""
+    return "config.views.count: 0; without a corrupted view de-alignment is zero and dealign.* has no effect"
+
+
+METHOD = Method(_terms, _views, _init, reads=_reads, note=_note)

@@ -21,7 +21,7 @@ _SIDES = ("student", "teacher")
 def check(config, labels):
     """Raise DataError if a class has fewer than crd.negatives images outside it; labels (N,) integers."""
     fewest = len(labels) - np.bincount(labels).max()
-    if config.crd.bank == "memory" and config.crd.negatives > fewest:
+    if config.crd.weight and config.crd.bank == "memory" and config.crd.negatives > fewest:
         raise DataError(
             f"config.crd.negatives: {config.crd.negatives}; allowed: at most {fewest}, "
             "the training images outside the largest class"
@@ -32,14 +32,17 @@ def init(config, key, student, teacher, labels):
     """Fresh heads and banks.
 
     Args:
-      config: reads crd.bank and crd.negatives.
+      config: reads crd.weight and crd.bank.
       key: a scalar key.
       student, teacher: Outputs of shapes; `pooled` is (B, D).
       labels: (N,) integers, of the training set.
     Returns:
       (params, memory): a linear head a side; Z a side (0 until the first batch) and, for
-      crd.bank="memory", a bank (N, 128) a side with rows U(+-1/sqrt(128/3)), and the labels.
+      crd.bank="memory", a bank (N, 128) a side with rows U(+-1/sqrt(128/3)), and the labels. Nothing
+      for a term without a weight.
     """
+    if not config.crd.weight:
+        return {}, ()
     keys = jax.random.split(key, 4)
     params = {
         side: _linear(keys[i], outputs.pooled.shape[-1])

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from craft_jax.methods.common import Method, Terms, cross_entropy, view_count
+from craft_jax.methods.common import Method, Terms, cross_entropy, view_count, view_reads
 
 
 def _terms(config, s):
@@ -13,4 +13,4 @@ def _views(config):
     return view_count(config, config.views.ce_views), 0
 
 
-METHOD = Method(_terms, _views, reads=lambda config: ("views.ce_views",))
+METHOD = Method(_terms, _views, reads=lambda config: view_reads(config, False))

@@ -24,6 +24,7 @@ def describe(run, workdir, dataset, teacher, steps):
         "method": config.method,
         "data": f"{dataset.name}, {len(dataset.train_labels)} training images, "
         f"{len(dataset.test_labels)} for {dataset.evaluation_split}",
+        "classes": _classes(dataset),
         "student": f"{config.student.name} ({arithmetic(config)}), seed {config.seed}",
         "views": f"{seen} for the student, {taught} for the teacher" + made,
         "steps": f"{steps} of {config.batch_size} images ({config.epochs} epochs)",
@@ -54,6 +55,19 @@ def _taught_by(record):
         f"{record['name']} by {record['method']}, {record['clean_accuracy']:.2f}% clean "
         f"on {images} of {how['dataset']}{other} ({record['checkpoint']})"
     )
+
+
+def _classes(dataset):
+    """How many classes there are, and which of them have no images: labels from 1 are one class too many."""
+    parts = [str(dataset.num_classes)]
+    for labels, split in (
+        (dataset.train_labels, "training"),
+        (dataset.test_labels, dataset.evaluation_split),
+    ):
+        if classes := data.absent(labels, dataset.num_classes):
+            some = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+            parts.append(f"no {split} image of class {some}")
+    return "; ".join(parts)
 
 
 def record_resume(workdir, start):

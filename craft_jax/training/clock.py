@@ -4,7 +4,11 @@ import contextlib
 import datetime
 import time
 
+import jax
 from tqdm import tqdm
+
+# Steps, or seconds, after which the time that is left can be told.
+_STEPS, _SECONDS = 3, 10.0
 
 
 class Clock:
@@ -27,12 +31,19 @@ class Clock:
         yield
         self._steady += time.time() - began
 
-    def announce(self, step, steps):
-        """Say once how long training will take: at the first logged step that knows."""
+    def announce(self, step, steps, metrics):
+        """Say once how long training will take, after three steady steps or ten seconds of them.
+
+        Until then it waits for each step's metrics: a step that is merely under way has no length yet.
+        """
         if self._announced or self._steady is None or step == self._step or step == steps:
             return
+        jax.block_until_ready(metrics)
+        done, seconds = step - self._step, time.time() - self._steady
+        if done < _STEPS and seconds < _SECONDS:
+            return
         self._announced = True
-        each = (time.time() - self._steady) / (step - self._step)
+        each = seconds / done
         left = datetime.timedelta(seconds=round(each * (steps - step)))
         tqdm.write(f"time:    about {left} of training left, {1000 * each:.0f} ms a step")
 

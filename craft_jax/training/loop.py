@@ -39,6 +39,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             if done == start + 1:
                 jax.block_until_ready(metrics)
                 clock.compiled(done)
+            clock.announce(done, steps, metrics)
             saves = done % config.checkpoint.every_steps == 0 or done == steps
             logs = done % config.log.every_steps == 0 or done == steps
             values = {}
@@ -48,7 +49,6 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             if logs:
                 values = {"epoch": done / batches.steps_per_epoch, "nan_count": 0, **latest}
                 values |= clock.throughput(done, config.batch_size)
-                clock.announce(done, steps)
             if _evaluates(config, done, batches.steps_per_epoch):
                 jax.block_until_ready(state)  # what is in flight is training, not evaluation
                 with clock.pause():

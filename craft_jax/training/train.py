@@ -31,7 +31,7 @@ def train_and_evaluate(config, workdir, dataset=None):
       TrainingStopped: a loss or a gradient was not finite.
     """
     workdir = Path(workdir)
-    rules.validate(config)
+    rules.validate_training(config)
     dataset = dataset or data.load(config)
     _check_sizes(config, dataset)
     methods.METHODS[config.method].check(config, dataset.train_labels)
@@ -43,6 +43,8 @@ def train_and_evaluate(config, workdir, dataset=None):
         # Again: another process may have finished it meanwhile.
         if result := _finished(workdir, config, dataset):
             return result
+        for place in (workdir, workdir / "checkpoints"):
+            files.check_writable(place)  # now: a teacher may take hours
         teacher = known or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
         directory.claim(workdir, config, data.record(dataset), teacher.record if teacher else None)
         return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
@@ -73,7 +75,7 @@ def _trained_teacher(config, dataset):
 
 
 def _train_teacher(wanted, workdir, dataset):
-    rules.validate(wanted)
+    rules.validate_training(wanted)
     record = data.record(dataset)
     with files.lock(workdir / ".lock", wait=False):
         teachers.adopt(workdir, wanted)
@@ -142,7 +144,7 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
 
 def _check_sizes(config, dataset):
     sizes = {"batch_size": config.batch_size}
-    if methods.needs_teacher(config) and not config.teacher.checkpoint:
+    if methods.trains_teacher(config):
         sizes["teacher.batch_size"] = config.teacher.batch_size
     for key, size in sizes.items():
         if size > len(dataset.train_labels):

@@ -33,6 +33,8 @@ def make(crop_key, corruption_key, images, count, config, mesh):
     """
     images = crop_and_flip(crop_key, images, config.data.crop_padding, config.data.flip)
     clean = images.astype(jnp.float32) / 255.0
+    if count == 1:
+        return clean[:, None]
     view_key = functools.partial(jax.random.fold_in, corruption_key)
     if config.views.kind == "augmix":
         settings = config.augmix.severity, config.augmix.width, config.augmix.depth, config.augmix.alpha

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from craft_jax import main
+from craft_jax import main, methods
 from craft_jax.config import command, reader, rules, tree
 from craft_jax.errors import ConfigError, TrainingStopped
 
@@ -297,12 +297,47 @@ def test_the_last_override_wins():
 def test_default_workdir():
     config = reader.load(f"{CRAFT}:smoke")
     config.seed = 4
-    assert command.default_workdir("configs/craft.py", config) == "runs/craft_seed4"
-    assert command.default_workdir("/a/b/kd.py:", config) == "runs/kd_seed4"
+    assert command.default_workdir("configs/craft.py", config) == "runs/craft_digits_seed4"
+    assert command.default_workdir("/a/b/kd.py:", config) == "runs/kd_digits_seed4"
     assert command.default_workdir("configs/kd.py:digits,matched", config) == "runs/kd_digits_matched_seed4"
     assert command.default_workdir("my.kd.py:digits,", config) == "runs/my.kd_digits_seed4"
-    assert parse(SMOKE, "--config.seed=9").workdir == "runs/craft_smoke_seed9"
+    assert parse(SMOKE, "--config.seed=9").workdir == "runs/craft_digits_smoke_seed9"
     assert parse(SMOKE, "--workdir=x").workdir == "x"
+
+
+def test_the_default_workdir_names_the_data():
+    """Or a second data set would meet the first one's run."""
+    npz = ["--config.data.name=npz", "--config.data.dir=some where/flowers.npz"]
+    for preset, overrides, name in (
+        ("", [], "craft_cifar10"),
+        ("matched", ["--config.data.name=cifar100"], "craft_cifar100_matched"),
+        ("cifar10_cpu", [], "craft_cifar10_cpu"),
+        ("cifar10_cpu", ["--config.data.name=cifar100"], "craft_cifar100_cifar10_cpu"),
+        ("small", npz, "craft_flowers_small"),
+        ("digits", npz, "craft_flowers_digits"),
+    ):
+        assert parse(f"--config={CRAFT}:{preset}", *overrides).workdir == f"runs/{name}_seed0"
+
+
+def test_rules_of_training_do_not_keep_a_run_from_its_evaluation(capsys, monkeypatch, somewhere):
+    """On three devices, say, a run of one is evaluated, though it could not be trained there."""
+    config = reader.load(f"{ROOT / 'configs' / 'craft.py'}")
+    (somewhere / "run").mkdir()
+    command.files.write_json(somewhere / "run" / "config.json", tree.to_json(config))
+    monkeypatch.setattr(command.rules.jax, "device_count", lambda: 3)
+    for words in (["--workdir=run"], [f"--config={CRAFT}", "--workdir=run"]):
+        assert parse("--mode=eval", *words).config.batch_size == 128
+    keys = ["batch_size", "teacher.batch_size", "views.group_size"]
+    train = refused(capsys, f"--config={CRAFT}")
+    assert [line.split(":")[0] for line in train] == [f"config.{k}" for k in keys]
+    # Beside another fault, of the overrides, those of the mode and no others.
+    train = refused(capsys, f"--config={CRAFT}", "--config.sed=1", "--config.eval.batch_size=0")
+    evaluate = refused(capsys, "--mode=eval", "--workdir=run", "--config.sed=1", "--config.eval.batch_size=0")
+    assert [line.split(":")[0] for line in evaluate] == ["config.sed", "config.eval.batch_size"]
+    assert [line.split(":")[0] for line in train] == [
+        *("config.sed", "config.eval.batch_size"),
+        *(f"config.{k}" for k in keys),
+    ]
 
 
 def test_eval_takes_the_stored_configuration(somewhere):
@@ -396,12 +431,49 @@ def test_exit_status(capsys, monkeypatch, error, status, text):
     assert out == "" and err.startswith("craft_jax: ") and text in err
 
 
-def test_an_override_that_the_method_does_not_read_is_pointed_out(capsys):
-    command.parse(
-        [f"--config={ROOT / 'configs' / 'erm.py'}:digits", "--config.kd.weight=3", "--config.epochs=2"]
-    )
-    assert capsys.readouterr().err == "note: method erm does not read config.kd.weight\n"
-    command.parse([f"--config={ROOT / 'configs' / 'craft.py'}:digits", "--config.kd.weight=3"])
+@pytest.mark.parametrize(
+    ("spec", "overrides", "without"),
+    [
+        ("erm.py:digits", ["kd.weight=3", "epochs=2"], ["kd.weight"]),
+        ("craft.py:digits", ["kd.weight=3"], []),
+        ("kd.py:digits", ["views.count=4"], ["views.count"]),
+        ("kd.py:digits", ["views.count=4", "views.distill_views=all"], []),
+        ("erm.py:digits", ["views.distill_views=all"], ["views.distill_views"]),
+        ("crd.py:digits", ["crd.negatives=7"], []),
+        ("crd.py:digits", ["crd.bank=batch", "crd.negatives=7"], ["crd.negatives"]),
+        ("kd.py:digits", ["teacher.checkpoint=DIR", "teacher.name=resnet20"], ["teacher.name"]),
+        ("kd.py:digits", ["teacher.name=resnet20"], []),
+        ("erm.py:digits", ["teacher.name=resnet20"], ["teacher.name"]),
+        ("kd.py:digits", ["augmix.width=2", "augmix.width=3"], ["augmix.width"]),
+        ("kd.py:digits", ["augmix.width=2", "teacher.method=augmix"], []),
+        ("kd.py:digits", ["kd.weight=0", "kd.temperature=2"], ["kd.temperature"]),
+        ("craft.py:digits", ["dealign.weight=0", "dealign.form=shift"], ["dealign.form"]),
+        ("craft.py:digits", ["contrastive.weight=0", "contrastive.stages=3"], []),
+        ("craft.py:digits", ["views.kind=augmix", "views.group_size=4"], ["views.group_size"]),
+        ("craft.py:digits", ["data.dir=mine.npz"], ["data.dir"]),
+        ("craft.py", ["data.dir=DIR"], []),
+    ],
+)
+def test_an_override_without_effect_is_pointed_out(capsys, spec, overrides, without):
+    parse(f"--config={ROOT / 'configs' / spec}", *(f"--config.{text}" for text in overrides))
+    method = Path(spec.partition(":")[0]).stem
+    lines = [f"note: config.{key} has no effect in this run of method {method}\n" for key in without]
+    assert capsys.readouterr().err == "".join(lines)
+
+
+def test_craft_without_corrupted_views_says_what_is_void(capsys):
+    parse(f"--config={CRAFT}:digits", "--config.views.count=0")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: config.views.count: 0; ") and "dealign.* has no effect" in line
+    parse(f"--config={CRAFT}:digits", "--config.views.count=0", "--config.dealign.weight=0")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: config.dealign.weight has no effect")
+
+
+def test_a_users_method_without_reads_is_left_in_peace(capsys, monkeypatch):
+    method = methods.Method(terms=None, views=lambda config: (1, 0))
+    monkeypatch.setitem(methods.METHODS, "erm", method)
+    parse(f"--config={ROOT / 'configs' / 'erm.py'}:digits", "--config.kd.weight=3", "--config.dealign.eps=1")
     assert capsys.readouterr().err == ""
 
 

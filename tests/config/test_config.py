@@ -49,7 +49,7 @@ def override(key, text, name="craft.py"):
 def faults(config):
     """The lines of the message that `validate` gives, [] for a valid configuration."""
     try:
-        rules.validate(config)
+        rules.validate_training(config)
     except ConfigError as error:
         return str(error).split("\n")
     return []
@@ -375,6 +375,7 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("batch_size", [0], [8]),
         ("epochs", [0], [1]),
         ("data.validation", [-1], [0, 5000]),
+        ("data.max_train", [-1], [0, 2000]),
         ("data.crop_padding", [-1], [0, 4]),
         ("teacher.epochs", [0], [1]),
         ("teacher.batch_size", [0], [8]),
@@ -566,6 +567,39 @@ def test_batches_divide_over_devices_and_groups(monkeypatch, devices, batch, tea
     for line in lines:
         size = {"batch_size": batch, "teacher.batch_size": teacher_batch}.get(line[7:].split(":")[0], group)
         assert f": {size}; allowed: " in line
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "bad"),
+    [
+        ("kd.py", {}, True),
+        ("kd.py", {"teacher__checkpoint": "DIR"}, False),
+        ("erm.py", {}, False),
+        ("no such method", {}, True),
+    ],
+)
+def test_the_teachers_batch_matters_where_a_teacher_is_trained(monkeypatch, name, overrides, bad):
+    monkeypatch.setattr(jax, "device_count", lambda: 3)
+    config = load("kd.py" if " " in name else name, batch_size=129, views__group_size=1, **overrides)
+    if " " in name:
+        config.method = name
+    assert bool(faults_at(config, "teacher.batch_size")) == bad
+    assert faults_at(config, "batch_size") == []
+
+
+def test_an_evaluation_is_not_held_to_what_training_reads(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 3)
+    config = load("augmix.py", views__kind="corruptions", views__count=0, data__name="digits")
+    rules.validate(config)
+    keys = ("batch_size", "data.flip", "views.kind", "views.count")
+    assert all(faults_at(config, key) for key in keys)
+    config.eval.corruptions = config.eval.severities = ()
+    config.eval.batch_size = 0
+    with pytest.raises(ConfigError) as error:
+        rules.validate(config)
+    assert [line.split(":")[0] for line in str(error.value).split("\n")] == [
+        *("config.eval.batch_size", "config.eval.corruptions", "config.eval.severities")
+    ]
 
 
 def test_a_configuration_without_a_key_is_a_config_error():

@@ -25,10 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def load(name, directory="", validation=0, **more):
-    return data.load(
-        ConfigDict({"data": {"name": name, "dir": str(directory), "validation": validation}, **more})
-    )
+def load(name, directory="", validation=0, max_train=0, **more):
+    section = {"name": name, "dir": str(directory), "validation": validation, "max_train": max_train}
+    return data.load(ConfigDict({"data": section, **more}))
 
 
 def fails(*args, **kwargs):
@@ -201,6 +200,49 @@ def test_impossible_validation_size(validation):
 @pytest.mark.parametrize("validation", [0.1, "5000", True])
 def test_validation_size_that_is_no_integer(validation):
     assert "data.validation must be an integer" in fails("digits", validation=validation)
+
+
+# ---- a subset of the training images ----
+
+
+def test_a_subset_is_a_sample_of_the_training_images_fixed_for_every_seed():
+    whole, part = load("digits"), load("digits", max_train=200, seed=1)
+    assert (len(part.train_images), len(part.train_labels)) == (200, 200)
+    rows = np.random.RandomState(20_240_518).permutation(1400)[:200]
+    np.testing.assert_array_equal(part.train_images, whole.train_images[np.sort(rows)])
+    np.testing.assert_array_equal(part.train_labels, whole.train_labels[np.sort(rows)])
+    np.testing.assert_array_equal(part.test_images, whole.test_images)
+    np.testing.assert_allclose(part.mean, part.train_images.mean((0, 1, 2)) / 255)
+    assert part.fingerprint != whole.fingerprint  # which names its teacher, and the run
+    for count in (0, 1400, 10**6):
+        assert load("digits", max_train=count).fingerprint == whole.fingerprint
+
+
+def test_a_subset_leaves_the_held_out_images_as_they_are_and_takes_none_of_them():
+    whole, part = load("digits", validation=300), load("digits", validation=300, max_train=200)
+    np.testing.assert_array_equal(part.test_images, whole.test_images)
+    held_out, kept = dataset.validation_split(1400, 300)
+    rows = {count: set(dataset.subset(1400, kept, count)) for count in (50, 200, 1100, 1200)}
+    assert rows[50] < rows[200] < rows[1100] == rows[1200] == set(kept)
+    np.testing.assert_array_equal(part.train_labels, load("digits").train_labels[sorted(rows[200])])
+    # Nor are they those that validation would hold out: the two draws are independent.
+    assert len(set(dataset.subset(1400, np.arange(1400), 300)) & set(held_out)) < 100
+
+
+# ---- classes ----
+
+
+def test_one_class_is_refused(tmp_path):
+    for label in (0, 7):
+        labels = {"train_labels": np.full(30, label), "test_labels": np.full(6, label)}
+        message = fails("npz", save(tmp_path, **labels))
+        assert f"all 30 training images are of class {label}" in message and "two classes" in message
+    assert "all 1 training images" in fails("digits", max_train=1)
+
+
+def test_classes_without_images():
+    assert data.absent(np.array([1, 3, 3]), 5) == [0, 2, 4]
+    assert data.absent(np.array([1, 0]), 2) == []
 
 
 # ---- npz ----
@@ -441,7 +483,7 @@ logging.use_absl_handler()
 logging.set_verbosity(logging.INFO)  # as absl.app.run leaves it
 start = time.time()
 try:
-    data.load(ConfigDict({{"data": dict(name="cifar10", dir={directory!r}, validation=0)}}))
+    data.load(ConfigDict({{"data": dict(name="cifar10", dir={directory!r}, validation=0, max_train=0)}}))
 except data.tfds.DataError as error:
     print(error)
 print("seconds", time.time() - start)

@@ -665,12 +665,16 @@ def test_trained_corruptions(method, settings, trained):
     assert methods.trained_corruptions(config) == (list(config.views.corruptions) if trained else [])
 
 
+VIEWS = {"views.corruptions", "views.group_size", "views.count"}
+
+
 @pytest.mark.parametrize(
     ("method", "settings", "unread"),
     [
-        ("erm", {}, {"kd.weight", "teacher.epochs", "augmix.severity"}),
-        ("kd", {}, {"augmix.severity"}),
-        ("kd", {"teacher__method": "augmix"}, set()),  # its teacher reads it
+        ("erm", {}, {"kd.weight", "teacher.epochs", "augmix.severity", *VIEWS}),
+        ("erm", {"views__ce_views": "all"}, {"kd.weight", "teacher.epochs", "augmix.severity"}),
+        ("kd", {}, {"augmix.severity", *VIEWS}),
+        ("kd", {"teacher__method": "augmix"}, VIEWS),  # its teacher reads it
         ("craft", {"views__kind": "augmix"}, {"views.corruptions", "views.group_size"}),
         ("augmix", {}, {"kd.weight", "teacher.epochs", "views.corruptions", "views.group_size"}),
     ],

@@ -1,6 +1,7 @@
 """The step, the loop, resuming, stopping: on a network and data small enough to train for real."""
 
 import dataclasses
+import errno
 import json
 
 import jax
@@ -9,10 +10,10 @@ import numpy as np
 import optax
 import pytest
 
-from craft_jax import models, streams, views
+from craft_jax import files, models, streams, views
 from craft_jax.errors import CheckpointError, ConfigError, DataError, TrainingStopped
 from craft_jax.evaluation import evaluate
-from craft_jax.runs import checkpoint
+from craft_jax.runs import checkpoint, results
 from craft_jax.training import batches, train
 from craft_jax.training.step import init_state, jit_step, make_optimizer, make_run, train_step
 
@@ -252,6 +253,60 @@ def test_a_workdir_that_cannot_be_is_refused_before_any_work(
     with pytest.raises(CheckpointError, match="file is not a directory"):
         train.train_and_evaluate(make_config("kd"), tmp_path / place, digits)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_workdir_that_cannot_be_written_to_is_refused_before_any_work(
+    make_config, digits, tmp_path, monkeypatch
+):
+    """Not by permissions, which do not hold root: by what stands in the way, and by a full disk."""
+    monkeypatch.setattr(train, "_trained_teacher", None)
+    config = make_config("kd")
+    (tmp_path / "a" / ".lock").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"a: cannot be written to \(Is a directory\)"):
+        train.train_and_evaluate(config, tmp_path / "a", digits)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "checkpoints").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"b/checkpoints: cannot be written to \(File exists\)"):
+        train.train_and_evaluate(config, tmp_path / "b", digits)
+
+    def full(dir):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
+    with pytest.raises(CheckpointError, match=r"c: cannot be written to \(No space left on device\)"):
+        train.train_and_evaluate(config, tmp_path / "c", digits)
+    assert not (tmp_path / "teachers").exists()
+
+
+def test_a_teachers_cache_that_cannot_be_written_to_is_refused_before_any_work(
+    make_config, digits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(train, "_train_teacher", None)
+    (tmp_path / "file").write_text("mine")
+    config = make_config("kd", **{"teacher.cache": str(tmp_path / "file" / "teachers")})
+    with pytest.raises(CheckpointError, match="teachers: cannot be written to"):
+        train.train_and_evaluate(config, tmp_path / "run", digits)
+
+
+def test_the_first_lines_name_the_classes_and_those_without_images(make_config, digits, tmp_path, capsys):
+    """Labels that begin at 1 make one class too many."""
+    config = make_config("erm", epochs=1)
+    run, shifted = make_run(config, digits, None, 4), digits.train_labels + 1
+    tests = np.minimum(digits.test_labels + 1, 9)
+    for dataset, line in (
+        (digits, "classes: 10"),
+        (
+            dataclasses.replace(digits, num_classes=11, train_labels=shifted, test_labels=tests),
+            "classes: 11; no training image of class 0; no test image of class 0, 10",
+        ),
+        (
+            dataclasses.replace(digits, num_classes=40, evaluation_split="validation"),
+            "classes: 40; no training image of class 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ...; "
+            "no validation image of class 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ...",
+        ),
+    ):
+        results.describe(run, tmp_path, dataset, None, 4)
+        assert line in capsys.readouterr().out.splitlines()[:5]
 
 
 def test_other_data_in_the_same_workdir_is_refused(make_config, digits, tmp_path):

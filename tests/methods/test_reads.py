@@ -1,0 +1,151 @@
+"""That what `unread` says is so: each key of a method's sections is changed, and what is traced compared.
+
+A step reads a configuration through four doors: how many views are forwarded, which are made, what state
+the method starts with, and its terms. A key without effect must leave all four as they are; any other must
+change one. Nothing is compiled, and no network is traced.
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from craft_jax import methods, views
+from craft_jax.config import rules, tree
+from craft_jax.mesh import make_mesh
+from craft_jax.models import Outputs
+
+BATCH, CLASSES = 16, 10
+SECTIONS = ("views", "augmix", "kd", "attention", "crd", "contrastive", "dealign", "reliability")
+# Of these sections and of "data", what acts outside the step: on the data, and on what may be evaluated.
+OUTSIDE = ("views.allow_overlap", "data.name", "data.dir", "data.validation", "data.max_train")
+# What `views.make` is given to read, and no more: to read another key would be an error here.
+OF_VIEWS = (
+    *("data.crop_padding", "data.flip"),
+    *("views.kind", "views.corruptions", "views.severities", "views.group_size"),
+    *("augmix.severity", "augmix.width", "augmix.depth", "augmix.alpha"),
+)
+
+MATCHED = {"views.ce_views": "all", "views.distill_views": "all"}
+ZERO = {"kd.weight": 0.0, "contrastive.weight": 0.0, "dealign.weight": 0.0}
+CASES = {
+    "erm": ("erm", {}),
+    "erm, matched": ("erm", MATCHED),
+    "erm, matched, no views": ("erm", MATCHED | {"views.count": 0}),
+    "augmix": ("augmix", {}),
+    "augmix, no weight": ("augmix", {"augmix.weight": 0.0}),
+    "kd": ("kd", {}),
+    "kd, no views": ("kd", {"views.count": 0}),
+    "kd, matched": ("kd", MATCHED),
+    "kd, matched, clean target": ("kd", MATCHED | {"views.distill_target": "clean"}),
+    "kd, matched, no views": ("kd", MATCHED | {"views.count": 0}),
+    "kd, matched, AugMix's views": ("kd", MATCHED | {"views.kind": "augmix"}),
+    "kd, no weight": ("kd", MATCHED | {"kd.weight": 0.0}),
+    "attkd": ("attkd", {}),
+    "attkd, no weight": ("attkd", {"attention.weight": 0.0}),
+    "crd": ("crd", {}),
+    "crd, of the batch": ("crd", {"crd.bank": "batch"}),
+    "crd, no weight": ("crd", {"crd.weight": 0.0}),
+    "craft": ("craft", {}),
+    "craft, matched": ("craft", MATCHED),
+    "craft, no views": ("craft", {"views.count": 0}),
+    "craft, no views, no contrast": ("craft", MATCHED | {"views.count": 0, "contrastive.weight": 0.0}),
+    "craft, no KD": ("craft", {"kd.weight": 0.0}),
+    "craft, no contrast": ("craft", {"contrastive.weight": 0.0}),
+    "craft, no de-alignment": ("craft", {"dealign.weight": 0.0}),
+    "craft, no weights": ("craft", ZERO),
+}
+
+
+def changed(key, value):
+    """Another value of a key."""
+    special = {
+        "views.corruptions": ("brightness",),
+        "views.severities": (5,),
+        "views.group_size": 4,
+        "contrastive.stages": (1, 3),
+        "data.dir": "elsewhere",
+    }
+    if key in special:
+        return special[key]
+    if key in rules._CHOICES:
+        return next(name for name in rules._CHOICES[key]() if name != value)
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value / 2 + 0.125
+
+
+def outputs(count, widths):
+    """Abstract Outputs with leaves (BATCH, count, ...)."""
+
+    def leaf(*shape):
+        return jax.ShapeDtypeStruct((BATCH, count, *shape), jnp.float32)
+
+    return Outputs(leaf(CLASSES), tuple(leaf(4, 4, width) for width in widths), leaf(widths[-1]))
+
+
+def one_view(tree_):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[2:]), x.dtype), tree_)
+
+
+def text(function, *arguments):
+    return re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(function)(*arguments)))
+
+
+@functools.cache
+def views_text(count, settings):
+    """What makes `count` views under settings, (key, value) pairs."""
+    nested = {}
+    for (section, leaf), value in ((key.split("."), value) for key, value in settings):
+        nested.setdefault(section, {})[leaf] = value
+    config = tree.from_json(nested)
+    key, images = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((BATCH, 16, 16, 3), "uint8")
+    return text(lambda a, b, x: views.make(a, b, x, count, config, make_mesh()), key, key, images)
+
+
+def traced(config):
+    """What a step is made of, as text."""
+    method = methods.METHODS[config.method]
+    seen, taught = method.views(config)
+    student, teacher = outputs(seen, (4, 4, 8)), outputs(taught, (4, 6, 8)) if taught else None
+    labels = np.arange(72) % CLASSES
+    shapes = [one_view(student), one_view(teacher or student)]
+    state = jax.eval_shape(lambda key: method.init(config, key, *shapes, labels), jax.random.key(0))
+
+    def terms(student, teacher, state, rows, key):
+        s = methods.Signals(rows, student, teacher, *state, index=rows, key=key)
+        return method.terms(config, s)
+
+    rows = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
+    flat = tree.flatten(config)
+    return (
+        (seen, taught),
+        str(state),
+        text(terms, student, teacher, state, rows, jax.random.key(0)),
+        views_text(max(seen, taught), tuple((key, flat[key]) for key in OF_VIEWS)),
+    )
+
+
+def assigned(config, key, value):
+    config = config.copy_and_resolve_references()
+    section, leaf = key.split(".")
+    config[section][leaf] = value
+    return config
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_key_without_effect_changes_nothing_and_any_other_something(make_config, case):
+    method, settings = CASES[case]
+    config = make_config(method, **{"views.corruptions": ("contrast",), "views.group_size": 8} | settings)
+    before, wrong = traced(config), {}
+    for key, value in tree.flatten(config).items():
+        if not key.startswith((*SECTIONS, "data")) or key in OUTSIDE:
+            continue
+        without = methods.unread(config, [key]) == [key]
+        same = traced(assigned(config, key, changed(key, value))) == before
+        if without != same:
+            wrong[key] = "changes the step" if without else "changes nothing"
+    assert wrong == {}
