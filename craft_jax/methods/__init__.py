@@ -73,7 +73,7 @@ def _view_reads(config):
         # A count of 0 is why there are none: that is an effect.
         return ("views.count",) if config.views.count == 0 else ()
     made = {
-        "corruptions": ("views.corruptions", "views.severities", "views.group_size"),
+        "corruptions": ("views.corruptions", "views.severities", "views.lanes"),
         "augmix": tuple(f"augmix.{key}" for key in ("severity", "width", "depth", "alpha")),
     }
     return ("views.count", "views.kind", *made[config.views.kind])
