@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_CHASE = 16  # steps along a path in one kernel
+_CHASE = 4  # steps along a path in one kernel; of more, XLA for CPUs takes minutes to compile the nest
 
 
 def components(plane):
@@ -79,5 +79,5 @@ def _join_blocks(rows, columns, edges):
 
 def _follow(parent, at):
     for _ in range(_CHASE):
-        at = parent[at]
+        at = parent.at[at].get(mode="promise_in_bounds")
     return at
