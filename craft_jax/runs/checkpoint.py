@@ -7,10 +7,7 @@ DIR/checkpoints/STEP   the whole state, by Orbax
 DIR/results.json       the result, once there is one
 """
 
-import contextlib
-import fcntl
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -19,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from craft_jax.config import rules
+from craft_jax import files
 from craft_jax.config import tree
 from craft_jax.errors import CheckpointError
 
@@ -43,8 +40,8 @@ def check_same_run(workdir, config, card):
         raise CheckpointError(f"--workdir: {nearest} is not a directory that can be written to")
     if not (workdir / "config.json").exists():
         return
-    old = tree.from_json(read_json(workdir / "config.json"))
-    old_card = read_json(workdir / "dataset.json")
+    old = tree.from_json(files.read_json(workdir / "config.json"))
+    old_card = files.read_json(workdir / "dataset.json")
     faults = tree.differences(old, config)
     faults += [
         f"data: {key} was {old_card.get(key)!r} in the working directory, is {card[key]!r} now"
@@ -69,18 +66,18 @@ def claim(workdir, config, card, teacher=None):
     """
     path = Path(workdir) / "teacher.json"
     if teacher and path.exists():
-        begun = read_json(path)["params_sha256"]
+        begun = files.read_json(path)["params_sha256"]
         if begun != teacher["params_sha256"]:
             raise CheckpointError(
                 f"{workdir} was begun with another teacher: its parameters' sha256 was {begun}, "
                 f"that of {teacher['checkpoint']} is {teacher['params_sha256']}"
             )
     elif teacher:
-        write_json(path, teacher)
+        files.write_json(path, teacher)
     if not (Path(workdir) / "config.json").exists():
         # config.json last: it is what marks the directory as a run's.
-        write_json(Path(workdir) / "dataset.json", card)
-        write_json(Path(workdir) / "config.json", tree.to_json(config))
+        files.write_json(Path(workdir) / "dataset.json", card)
+        files.write_json(Path(workdir) / "config.json", tree.to_json(config))
 
 
 def manager(workdir, config):

@@ -18,10 +18,8 @@ import numpy as np
 from jax import export as jax_export
 
 from craft_jax import files
-from craft_jax.runs import checkpoint
-from craft_jax.runs import predict
-from craft_jax.errors import CheckpointError
-from craft_jax.errors import CraftError
+from craft_jax.errors import CheckpointError, CraftError
+from craft_jax.runs import checkpoint, predict
 
 PLATFORMS = ("cpu", "cuda")
 

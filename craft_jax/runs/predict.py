@@ -5,11 +5,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from craft_jax import files
-from craft_jax.runs import checkpoint
-from craft_jax import models
-from craft_jax.config import rules
+from craft_jax import files, models
 from craft_jax.config import tree
+from craft_jax.runs import checkpoint
 
 
 class Predictor:

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import jax
 
-from craft_jax import files
-from craft_jax.runs import checkpoint
-from craft_jax import data
-from craft_jax.config import rules
+from craft_jax import data, files
 from craft_jax.config import tree
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

@@ -5,14 +5,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craft_jax import files
-from craft_jax.runs import checkpoint
-from craft_jax import data
-from craft_jax.runs import predict
-from craft_jax.config import rules
+from craft_jax import data, files, methods
 from craft_jax.config import tree
-from craft_jax.errors import CheckpointError
-from craft_jax.errors import ConfigError
+from craft_jax.errors import CheckpointError, ConfigError
+from craft_jax.runs import checkpoint, predict
 
 
 class Teacher(NamedTuple):

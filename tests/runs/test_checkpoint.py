@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from craft_jax import files
-from craft_jax.runs import checkpoint
 from craft_jax.errors import CheckpointError
+from craft_jax.runs import checkpoint
 
 
 def state(width=3):

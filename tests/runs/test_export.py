@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 import craft_jax
-from craft_jax.runs import checkpoint
-from craft_jax.runs import export
-from craft_jax.training import train
 from craft_jax.errors import CraftError
+from craft_jax.runs import checkpoint, export
+from craft_jax.training import train
 
 ALONE = """
 import sys, numpy as np, jax

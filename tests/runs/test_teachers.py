@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from craft_jax import files
-from craft_jax.runs import checkpoint
 from craft_jax.config import reader
-from craft_jax.runs import teachers
-from craft_jax.training import train
 from craft_jax.errors import CheckpointError
+from craft_jax.runs import checkpoint, teachers
+from craft_jax.training import train
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +49,7 @@ def test_a_distilling_run_trains_its_teacher_once(make_config, digits, tmp_path)
 
 def test_another_recipe_or_other_data_is_another_teacher(make_config, digits):
     config = make_config("kd")
+
     def path(config, dataset=digits):
         return teachers.cached(config, dataset)[1]
 
@@ -103,8 +103,7 @@ def test_runs_that_share_a_teacher_need_not_share_anything_else(make_config, dig
 
 def test_a_student_does_not_start_as_its_teacher(make_config):
     from craft_jax.config.tree import teacher_config
-    from craft_jax.streams import INIT
-    from craft_jax.streams import stream
+    from craft_jax.streams import INIT, stream
 
     config = make_config("kd")
     seeds = [config.seed, teacher_config(config).seed]
