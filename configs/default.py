@@ -63,7 +63,7 @@ def _defaults():
     views.kind = "corruptions"  # what they are: of the three keys below, or "augmix", of augmix.*
     views.corruptions = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
     views.severities = (1, 2, 3, 4, 5)
-    views.group_size = 8  # neighbouring images of a batch that share a drawn corruption and severity
+    views.lanes = 8  # equal parts of a batch, each dealt out to the corruptions; the devices must divide it
     views.ce_views = "clean"  # which views the cross-entropy sees: "clean" or "all"
     views.distill_views = "clean"  # likewise KD, attention, CRD and CRAFT's KD
     views.distill_target = "own"  # the teacher's view a student's view learns from: "own" or "clean"

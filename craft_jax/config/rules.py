@@ -100,11 +100,11 @@ def _training_faults(config):
         yield f"config.views.kind: {config.views.kind!r}; allowed for the method augmix: 'augmix'"
     if config.method == "augmix" and config.views.count == 0:
         yield "config.views.count: 0; allowed for the method augmix: at least 1 (its paper's is 2)"
-    group, local = config.views.group_size, config.batch_size // devices
-    if _makes_views(config) and not augmix and group > 0 and local > 0 and local % group:
+    lanes = config.views.lanes
+    if _makes_views(config) and not augmix and lanes > 0 and (config.batch_size % lanes or lanes % devices):
         yield (
-            f"config.views.group_size: {group}; allowed: a divisor of the {local} images that "
-            "one device holds of a batch"
+            f"config.views.lanes: {lanes}; allowed: a divisor of batch_size={config.batch_size} that is a "
+            f"multiple of the {devices} devices"
         )
 
 
@@ -198,7 +198,7 @@ _RANGES = {
     "optimizer.momentum": _MOMENTUM,
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "views.count": _NOT_NEGATIVE,
-    "views.group_size": _POSITIVE,
+    "views.lanes": _POSITIVE,
     "augmix.severity": ("an integer in [1, 10]", lambda v: 1 <= v <= 10),
     "augmix.width": _POSITIVE,
     "augmix.depth": _NOT_NEGATIVE,

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from craft_jax.corruptions import blur, digital, noise, spatter, weather
 from craft_jax.corruptions.frost import frost_source
 from craft_jax.corruptions.ops import to_unit, truncate
+from craft_jax.corruptions.settings import original_side
 
 # Name -> function(key, image, severity): one image (H, W, 3) of whole grey levels 0..255, float32,
 # to an image on the same scale before clipping and truncation.
@@ -44,7 +45,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 LEAST_SIDE = 16  # pixels
 
 __all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "NAMES", "SEVERITIES", "TEST"]
-__all__ += ["corrupt", "frost_source"]
+__all__ += ["corrupt", "corrupt_each", "frost_source", "programs"]
 
 
 def corrupt(key, images, name, severity):
@@ -70,15 +71,54 @@ def corrupt(key, images, name, severity):
     """
     _check(images, name)
     severity = _static_severity(severity)
-    keys = _image_keys(key, images.shape[0])
-    return _corrupt(keys, jnp.asarray(images), name, severity)
+    keys, images = _image_keys(key, images.shape[0]), jnp.asarray(images)
+    (group,) = (group for group in programs(name, images.shape[1:]) if severity in group)
+    return corrupt_each(keys, images, name, group, jnp.full(images.shape[0], severity, jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("name", "severity"))
-def _corrupt(keys, images, name, severity):
+def programs(name, shape):
+    """Which severities share one compiled program: tuples that together are 1..5.
+
+    Several do where their settings have one form: what differs is then looked up by a traced severity.
+
+    Args:
+      name: one of `NAMES`.
+      shape: of an image, (H, W, 3).
+    """
+    small = original_side(shape) == 32
+    return _PROGRAMS_BELOW_64.get(name, _ONE_EACH) if small or name in _ALL_SIZES else _ONE_EACH
+
+
+_TOGETHER, _ONE_EACH = (SEVERITIES,), tuple((severity,) for severity in SEVERITIES)
+_ALL_SIZES = (*FAMILIES["noise"], "speckle_noise", "frost", "fog", "brightness", "contrast")
+_ALL_SIZES += ("jpeg_compression", "saturate")
+_PROGRAMS_BELOW_64 = dict.fromkeys((*_ALL_SIZES, "gaussian_blur"), _TOGETHER) | {
+    "spatter": ((1, 2, 3), (4, 5))
+}
+
+
+@functools.partial(jax.jit, static_argnames=("name", "group"))
+def corrupt_each(keys, images, name, group, severities):
+    """`corrupt` with a severity an image.
+
+    Args:
+      keys: (B,) typed keys.
+      images: (B, H, W, 3) float32 in [0, 1].
+      name: one of `NAMES`, static.
+      group: one of `programs`, static.
+      severities: (B,) int32, each in `group`, traced.
+    Returns:
+      (B, H, W, 3) float32, multiples of 1/255 in [0, 1].
+    """
     levels = jnp.clip(jnp.round(images * 255), 0, 255)
-    one_image = functools.partial(CORRUPTIONS[name], severity=severity)
-    return to_unit(truncate(jax.vmap(one_image)(keys, levels)))
+    if len(group) == 1:
+        one_image = functools.partial(CORRUPTIONS[name], severity=group[0])
+        return to_unit(truncate(jax.vmap(one_image)(keys, levels)))
+    one_image = _OF_GROUP.get((name, group), CORRUPTIONS[name])
+    return to_unit(truncate(jax.vmap(one_image)(keys, levels, severities)))
+
+
+_OF_GROUP = {("spatter", (1, 2, 3)): spatter.water, ("spatter", (4, 5)): spatter.mud}
 
 
 def _check(images, name):

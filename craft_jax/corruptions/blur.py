@@ -13,15 +13,22 @@ import numpy as np
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.exact import gaussian_floor, ray_floor
-from craft_jax.corruptions.ops import add_change, bordered, gaussian_levels, once, resize_axis, zoom_matrix
+from craft_jax.corruptions.ops import (
+    add_change,
+    bordered,
+    gaussian_levels,
+    once,
+    resize_axis,
+    taps_at,
+    zoom_matrix,
+)
 from craft_jax.corruptions.settings import settings
 
 
 def gaussian_blur(key, image, severity):
     """A Gaussian of s pixels, cut at 4 s, the border repeated."""
     del key
-    sigma = settings("gaussian_blur", image.shape, severity)
-    return gaussian_levels(image, sigma)
+    return gaussian_levels(image, taps_at("gaussian_blur", image.shape, severity))
 
 
 def defocus_blur(key, image, severity):

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from craft_jax.corruptions import draws
-from craft_jax.corruptions.jpeg import jpeg
+from craft_jax.corruptions.jpeg import jpeg, quantisation
 from craft_jax.corruptions.ops import gaussian, once
-from craft_jax.corruptions.settings import settings
+from craft_jax.corruptions.settings import lookup, settings
 
 
 def contrast(key, image, severity):
@@ -39,13 +39,14 @@ def saturate(key, image, severity):
     w = jnp.where(spread > 0, (value - image) / jnp.maximum(spread, 1), jnp.array([0.0, 1, 1]))
     saturation = jnp.clip(spread / jnp.maximum(value, 1) * factor + shift, 0, 1)
     index = (value * 256 + least).astype(jnp.int32)
-    lowest = jnp.asarray(_least_channel(factor, shift))[index].astype(jnp.float32)
+    lowest = lookup("saturate", image.shape, severity, _least_channel, index).astype(jnp.float32)
     return jnp.where(w == 1, lowest, value * (1 - saturation * w))
 
 
 @functools.cache
-def _least_channel(factor, shift):
+def _least_channel(setting):
     """Truncated level of the least channel after `saturate`, in float64: uint8 at 256 V + min."""
+    factor, shift = setting
     value, least = np.meshgrid(np.arange(256) / 255.0, np.arange(256) / 255.0, indexing="ij")
     saturation = np.divide(value - least, value, out=np.zeros_like(value), where=value > 0)
     scaled = np.clip(saturation * factor + shift, 0, 1)
@@ -108,7 +109,7 @@ def _box(source, target):
 def jpeg_compression(key, image, severity):
     """JPEG at a quality of Pillow's, chroma 4:2:0; exact."""
     del key
-    return jpeg(image, settings("jpeg_compression", image.shape, severity))
+    return jpeg(image, *settings("jpeg_compression", image.shape, severity, quantisation))
 
 
 def elastic_transform(key, image, severity):

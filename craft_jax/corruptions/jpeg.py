@@ -45,18 +45,24 @@ _SIGNS = np.array([1, -1] * 4)[:, None]
 DCT = np.concatenate([_LEFT, _SIGNS * np.array(_LEFT)[:, ::-1]], 1).astype(np.int32)
 
 
-def jpeg(image, quality):
-    """(H, W, 3) whole levels 0..255, float32, through JPEG at `quality` 1..100: the same."""
+def jpeg(image, steps, inverse):
+    """(H, W, 3) whole levels 0..255, float32, through JPEG with the tables of `quantisation`: the same."""
     height, width, _ = image.shape
     y, cb, cr = once(jnp.stack(_to_ycbcr(image.astype(jnp.int32))))
     half = slice((height + 1) // 2), slice((width + 1) // 2)
     chroma = once(jnp.stack([_downsample(_pad(plane, 2, 16)) for plane in (cb, cr)]))
     planes = [_pad(plane, 8, 8) for plane in (y, *chroma)]
-    steps = [_scaled(table, quality) for table in (LUMA_STEPS, CHROMA_STEPS, CHROMA_STEPS)]
-    y, cb, cr = _code(planes, steps)
+    y, cb, cr = _code(planes, steps, inverse)
     area = slice(height), slice(width)
     planes = once(jnp.stack([y[area], _upsample(cb[half])[area], _upsample(cr[half])[area]]))
     return jnp.moveaxis(once(jnp.stack(_to_rgb(*planes))), 0, -1).astype(jnp.float32)
+
+
+def quantisation(quality):
+    """The steps of luma and chroma at `quality` 1..100, and what a DCT 8 times too large is multiplied by
+    instead of a division: (2, 8, 8) int32 and float32."""
+    steps = np.stack([_scaled(table, quality) for table in (LUMA_STEPS, CHROMA_STEPS)])
+    return steps, np.float32(1 / (8 * steps))
 
 
 def _scaled(steps, quality):
@@ -106,22 +112,22 @@ def _upsample(plane):
     return wide.reshape(tall.shape[0], -1)
 
 
-def _code(planes, steps):
-    """Planes (H, W) of levels, H and W multiples of 8, after DCT, quantisation with the steps (8, 8)
-    of each, and inverse DCT: the same.
+def _code(planes, steps, inverse):
+    """Planes (H, W) of levels, H and W multiples of 8, luma first, after DCT, quantisation and inverse DCT:
+    the same. `steps` and `inverse` are those of `quantisation`.
 
     A pass of the DCT is a product with DCT and one rounding: along the rows first, keeping two
     more bits, and back in the opposite order.
     """
     parts = [_to_blocks(plane) for plane in planes]
     counts = [part.shape[-1] for part in parts]
-    steps = np.concatenate([np.tile(s[..., None], n) for s, n in zip(steps, counts, strict=True)], -1)
+    of_block = np.repeat([0, 1], [counts[0], sum(counts[1:])])
+    steps, inverse = (jnp.moveaxis(jnp.asarray(table)[of_block], 0, -1) for table in (steps, inverse))
     blocks = jax.lax.optimization_barrier(jnp.concatenate(parts, -1)) - 128
     blocks = _descale(_product(DCT, blocks, 1), 11)
     blocks = _descale(_product(DCT, blocks, 0), 15)  # 8 times the orthonormal DCT's
     # The quotient, its rounding in it, is 1/2 / divisor from a whole number: float32 is exact enough.
-    divisor = 8 * steps
-    size = ((jnp.abs(blocks) + divisor // 2).astype(jnp.float32) + 0.5) * np.float32(1 / divisor)
+    size = ((jnp.abs(blocks) + 4 * steps).astype(jnp.float32) + 0.5) * inverse
     blocks = jnp.sign(blocks) * size.astype(jnp.int32) * steps
     blocks = _descale(_product(DCT.T, blocks, 0), 11)
     blocks = _descale(_product(DCT.T, blocks, 1), 18)

@@ -14,13 +14,13 @@ from scipy import special
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.ops import once
-from craft_jax.corruptions.settings import settings
+from craft_jax.corruptions.settings import lookup, settings
 
 
 def gaussian_noise(key, image, severity):
     """x + N(0, s), x in [0, 1]."""
-    scale = settings("gaussian_noise", image.shape, severity)
-    return image + 255 * scale * draws.normal(key, image.shape)
+    scale = settings("gaussian_noise", image.shape, severity, lambda s: 255 * s)
+    return image + scale * draws.normal(key, image.shape)
 
 
 def speckle_noise(key, image, severity):
@@ -31,9 +31,9 @@ def speckle_noise(key, image, severity):
 
 def impulse_noise(key, image, severity):
     """A share p of the channel elements becomes 0 or 255, half each; the others stay."""
-    amount = settings("impulse_noise", image.shape, severity)
     chance = draws.bits(key, image.shape)
-    half = round(amount / 2 * draws.LEVELS)  # of 1%, 0.1% off; less of the others
+    # Of 1%, 0.1% off; less of the others.
+    half = settings("impulse_noise", image.shape, severity, lambda share: round(share / 2 * draws.LEVELS))
     salted = jnp.where(chance >= draws.LEVELS - half, 255.0, image)
     return jnp.where(chance < half, 0.0, salted)
 
@@ -45,11 +45,10 @@ def shot_noise(key, image, severity):
     levels: one look-up, and chances exact to 2^-25. (`jax.random.poisson` takes 100 times as long
     and accepts threefry keys only.)
     """
-    photons = settings("shot_noise", image.shape, severity)
     word = draws.full_bits(key, image.shape)
     first = (word >> 24).astype(jnp.int32)
     place = once(image.astype(jnp.int32) << 8 | first)
-    entry = jnp.asarray(_shot_table(photons)).at[place].get(mode="promise_in_bounds")
+    entry = lookup("shot_noise", image.shape, severity, _shot_table, place)
     other = (word & 0xFFFF).astype(jnp.int32) >= entry >> 8
     return jnp.where(other, entry & 255, first).astype(jnp.float32)
 

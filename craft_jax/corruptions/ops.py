@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from craft_jax.corruptions.settings import rows, settings
+
 # The original computes in float64 and truncates. A value that is a whole number k in exact
 # arithmetic reaches float32 as k +- 3e-5 at most: the slack keeps it at k.
 SLACK = 1e-4
@@ -71,14 +73,35 @@ def gaussian(image, sigma, cut=4.0, mode="edge"):
     the 1,025 shifts that elastic_transform has at 224 pixels.
     """
     taps = np.float32(gaussian_taps(sigma, cut))
-    radius = len(taps) // 2
+    if len(taps) // 2 <= WIDE:
+        return smooth(image, taps, mode)
     for axis in (0, 1):
-        if radius > WIDE:
-            image = resize_axis(image, _gaussian_matrix(image.shape[axis], sigma, cut, mode), axis)
-        else:
-            copies = shifted(image, radius, axis, mode)
-            image = sum(w * copy for w, copy in zip(taps, copies, strict=True))
+        image = resize_axis(image, _gaussian_matrix(image.shape[axis], sigma, cut, mode), axis)
     return image
+
+
+def smooth(image, taps, mode="edge"):
+    """(H, W, ...) filtered with `taps` (2 r + 1,), which may be traced, over rows and columns."""
+    for axis in (0, 1):
+        copies = shifted(image, len(taps) // 2, axis, mode)
+        image = sum(w * copy for w, copy in zip(taps, copies, strict=True))
+    return image
+
+
+def taps_at(name, shape, severity, sigma=lambda setting: setting):
+    """The taps, float32, of a corruption's Gaussian of `sigma(setting)` pixels; see `settings`.
+
+    At a traced severity they are filled up with zeros to the widest of the five.
+    """
+    reach = 0
+    if not isinstance(severity, int):
+        reach = max(len(gaussian_taps(sigma(row))) for row in rows(name, shape)) // 2
+
+    def make(setting):
+        taps = np.float32(gaussian_taps(sigma(setting)))
+        return np.pad(taps, max(reach - len(taps) // 2, 0))
+
+    return settings(name, shape, severity, make)
 
 
 @functools.cache
@@ -91,19 +114,19 @@ def _gaussian_matrix(size, sigma, cut, mode):
     return matrix
 
 
-def gaussian_levels(image, sigma):
-    """Gaussian blur of whole levels (H, W, C) that are truncated next, the border repeated.
+def gaussian_levels(image, taps):
+    """Gaussian blur, by `taps` (2 r + 1,), of whole levels (H, W, C) that are truncated next, the border
+    repeated.
 
     With a small sigma the change is often far below float32's resolution at 255 and its sign
     decides. So the change is summed by itself, from differences to the two neighbours at each
     distance, which are whole and cancel exactly. It is the rows' change and the columns' change,
     and, of second order, the columns' change of the rows' change.
     """
-    taps = np.float32(gaussian_taps(sigma))
     radius, (height, width, step) = len(taps) // 2, image.shape
     if not radius:
         return image
-    weighted = list(enumerate(taps[radius + 1 :], 1))
+    weighted = [(d, taps[radius + d]) for d in range(1, radius + 1)]
     whole = bordered(image, radius, "edge")
     middle = whole[radius : radius + height]
 

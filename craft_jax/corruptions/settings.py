@@ -10,6 +10,10 @@ A row is the five severities; what a setting means is said where it is used. Len
 every size, but for elastic_transform's (shares of the shorter side) and frost's pictures.
 """
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 # "zoom_blur": the factors are arange(1, first, second).
 CIFAR = {
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
@@ -143,12 +147,34 @@ def original_side(shape):
     return max((side for side in TABLES if side <= min(shape[:2])), default=32)
 
 
-def settings(name, shape, severity):
-    """What the original of the size has for one corruption at severity 1..5: a number or a tuple.
+def rows(name, shape):
+    """The five settings that the original of the size has for one corruption; arguments as for `settings`."""
+    return TABLES[original_side(shape)][name]
+
+
+def settings(name, shape, severity, make=lambda setting: setting):
+    """What the original of the size has for one corruption at a severity: a number or a tuple.
 
     Args:
       name: one of `corruptions.NAMES`.
       shape: of the image, (H, W, ...).
-      severity: Python int 1..5.
+      severity: a Python int 1..5, or a traced int32 scalar.
+      make: what is made of the setting, of one shape for all severities; its result is returned.
     """
-    return TABLES[original_side(shape)][name][severity - 1]
+    if isinstance(severity, int):
+        return make(rows(name, shape)[severity - 1])
+    made = map(make, rows(name, shape))
+    return jax.tree.map(lambda *five: jnp.asarray(np.stack(five))[severity - 1], *made)
+
+
+def lookup(name, shape, severity, make, index):
+    """An entry, at `index`, of the flat table that `make` makes of a corruption's setting.
+
+    All tables are one, so that no image has a copy of its own; arguments as for `settings`.
+    """
+    if isinstance(severity, int):
+        table = make(rows(name, shape)[severity - 1])
+    else:
+        tables = [make(row) for row in rows(name, shape)]
+        table, index = np.concatenate(tables), index + (severity - 1) * len(tables[0])
+    return jnp.asarray(table).at[index].get(mode="promise_in_bounds")

@@ -8,12 +8,12 @@ has for 8-bit planes: (H, W) int32 here.
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from craft_jax.corruptions import draws
-from craft_jax.corruptions.ops import SLACK, gaussian, once
+from craft_jax.corruptions.components import components
+from craft_jax.corruptions.ops import SLACK, once, smooth, taps_at
 from craft_jax.corruptions.settings import settings
 
 WATER, MUD = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)
@@ -25,17 +25,34 @@ EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 
 def spatter(key, image, severity):
     """Drops where a blurred normal layer exceeds a threshold: water at 1 to 3, mud at 4 and 5."""
-    loc, scale, *rest = settings("spatter", image.shape, severity)
+    return (water if severity <= 3 else mud)(key, image, severity)
+
+
+def water(key, image, severity):
+    """Spatter at the severities 1 to 3."""
+    return _spatter(_water, key, image, severity)
+
+
+def mud(key, image, severity):
+    """Spatter at the severities 4 and 5."""
+    return _spatter(_mud, key, image, severity)
+
+
+def _spatter(kind, key, image, severity):
+    loc, scale, _, threshold, last = settings("spatter", image.shape, severity)
     layer = loc + scale * draws.normal(key, image.shape[:2])
-    return (_water if severity <= 3 else _mud)(image, layer, *rest)
+    taps = taps_at("spatter", image.shape, severity, lambda setting: setting[2])
+    if kind is _mud:
+        last = taps_at("spatter", image.shape, severity, lambda setting: setting[4])
+    return kind(image, layer, taps, threshold, last)
 
 
-def _water(image, layer, sigma, threshold, intensity):
+def _water(image, layer, taps, threshold, intensity):
     """Drops brighter away from their edges, embossed; `layer` (H, W) is the normal draw.
 
     Without a single drop the original divides by zero; here the image stays.
     """
-    layer = gaussian(layer, sigma)
+    layer = smooth(layer, taps)
     # Above 1 the cast to 8 bits wraps around.
     layer = jnp.floor(255 * jnp.where(layer < threshold, 0, layer) + SLACK).astype(jnp.int32) & 255
     layer = once(layer)
@@ -48,10 +65,10 @@ def _water(image, layer, sigma, threshold, intensity):
     return image + share[..., None] * jnp.array(WATER)
 
 
-def _mud(image, layer, sigma, threshold, smoothing):
+def _mud(image, layer, taps, threshold, mask_taps):
     """Opaque brown where a smoothed mask of the drops is 0.8 at least."""
-    mask = (gaussian(layer, sigma) >= threshold).astype(jnp.float32)
-    mask = gaussian(mask, smoothing)
+    mask = (smooth(layer, taps) >= threshold).astype(jnp.float32)
+    mask = smooth(mask, mask_taps)
     share = jnp.where(mask < 0.8, 0, mask)[..., None]
     return image * (1 - share) + share * jnp.array(MUD)
 
@@ -92,14 +109,9 @@ def _canny(plane, low, high):
 
 def _join(edges, candidates):
     """Edges and all candidates that a path of candidates, diagonals included, joins to them."""
-
-    def grow(state):
-        edges, _ = state
-        near = sum(_neighbours(edges.astype(jnp.int32)).values()) > 0
-        grown = edges | (near & candidates)
-        return grown, (grown != edges).any()
-
-    return jax.lax.while_loop(lambda state: state[1], grow, (edges, edges.any()))[0]
+    labels = components(candidates)
+    reached = jnp.zeros(labels.size, bool).at[labels].max(edges & candidates)
+    return candidates & reached[labels]
 
 
 def _neighbours(plane, fill=0):

@@ -92,7 +92,7 @@ def _view_reads(config):
         more.views.count = 1
         return ("views.count",) if config.views.count == 0 and makes_views(more) else ()
     made = {
-        "corruptions": ("views.corruptions", "views.severities", "views.group_size"),
+        "corruptions": ("views.corruptions", "views.severities", "views.lanes"),
         "augmix": tuple(f"augmix.{key}" for key in ("severity", "width", "depth", "alpha")),
     }
     return ("views.count", "views.kind", *made[config.views.kind])

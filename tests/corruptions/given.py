@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from craft_jax.corruptions import CORRUPTIONS, blur, digital, frost, spatter, weather
-from craft_jax.corruptions.ops import truncate
+from craft_jax.corruptions.ops import gaussian_taps, truncate
 from tests.corruptions.references import ELASTIC, GLASS, MOTION
 from tests.corruptions.references import REFERENCES as PLAIN
 from tests.corruptions.references_layers import FOG, SNOW, SPATTER
@@ -43,9 +43,12 @@ def snow(image, severity, layer, degrees):
     return weather._snow(image, layer, degrees, *SNOW[severity - 1][2:])
 
 
-def spattered(image, severity, layer):
-    kind = spatter._water if severity <= 3 else spatter._mud
-    return kind(image, layer, *SPATTER[severity - 1][2:])
+def spattered(image, severity, layer, settings=SPATTER):
+    sigma, threshold, last = settings[severity - 1][2:]
+    taps = np.float32(gaussian_taps(sigma))
+    if severity <= 3:
+        return spatter._water(image, layer, taps, threshold, last)
+    return spatter._mud(image, layer, taps, threshold, np.float32(gaussian_taps(last)))
 
 
 GIVEN = {

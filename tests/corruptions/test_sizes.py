@@ -8,7 +8,8 @@ from PIL import Image
 from scipy import ndimage
 
 from craft_jax import corruptions
-from craft_jax.corruptions import blur, digital, frost, ops, settings, spatter, weather
+from craft_jax.corruptions import blur, digital, frost, ops, settings, weather
+from tests.corruptions.given import spattered
 from tests.corruptions.references import (
     affine,
     defocus,
@@ -257,12 +258,12 @@ def test_elastic_with_given_draws(severity):
 def test_spatter_with_given_draws(severity):
     """The settings of 224 pixels on 96, since the reference looks at every edge from every pixel."""
     rows = settings.IMAGENET["spatter"]
-    loc, scale, *given = rows[severity - 1]
+    loc, scale = rows[severity - 1][:2]
     layer = np.float32(np.random.default_rng(severity).normal(loc, scale, (96, 96)))
     image = photographs(1, 96)[0]
-    kind = jax.jit(lambda *x: ops.truncate((spatter._water if severity <= 3 else spatter._mud)(*x, *given)))
+    got = jax.jit(lambda *x: ops.truncate(spattered(x[0], severity, x[1], rows)))(jnp.float32(image), layer)
     want = spatter_reference(image, severity, layer.astype(float), settings=rows)
-    same, largest = agreement(kind(jnp.float32(image), layer), want)
+    same, largest = agreement(got, want)
     assert same > 0.998 and (want != image).any(), (same, largest)
 
 

@@ -2,11 +2,15 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from craft_jax.corruptions import spatter
+from craft_jax.corruptions.components import components
+from craft_jax.corruptions.ops import gaussian_taps
 from tests.corruptions import originals
 from tests.corruptions.given import both, given
 from tests.corruptions.references import soft
@@ -56,6 +60,51 @@ def test_edges_and_distances_are_exact():
     np.testing.assert_array_equal(got, np.minimum(distance(single), 20))
 
 
+@functools.cache
+def _components():
+    return jax.jit(components)
+
+
+def _agrees_with_scipy(plane):
+    """Equal labels mean the same component, and only that."""
+    found, (want, count) = np.asarray(_components()(plane))[plane], ndimage.label(plane, np.ones((3, 3)))
+    pairs = set(zip(found.tolist(), want[plane].tolist(), strict=True))
+    assert len(pairs) == count == len(set(found.tolist()))
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (31, 18)])
+def test_components_are_scipys(shape):
+    random = np.random.default_rng(0)
+    for share in (0, 0.05, 0.2, 0.35, 0.4, 0.5, 0.7, 1):
+        for _ in range(10):
+            _agrees_with_scipy(random.random(shape) < share)
+
+
+def spiral(size, start=0):
+    """A path one pixel wide from a corner to the middle, its turns one pixel apart: (size, size) booleans."""
+    plane = np.zeros((size, size), bool)
+    for ring in range(start, size // 2, 2):
+        last = size - 1 - ring
+        plane[ring, max(ring - 1, 0) : last + 1] = plane[ring : last + 1, last] = True
+        plane[last, ring : last + 1] = plane[ring + 2 : last + 1, ring] = True
+    return plane
+
+
+def test_components_of_spirals_and_meanders():
+    """Where a bound on dilations fails: 500 pixels of a path from end to end."""
+    meander = np.zeros((32, 32), bool)
+    meander[::2] = True
+    meander[1::4, -1] = meander[3::4, 0] = True
+    for plane in (spiral(32), ~spiral(32), meander, meander.T, np.rot90(spiral(31))):
+        _agrees_with_scipy(plane)
+    assert ndimage.label(meander, np.ones((3, 3)))[1] == 1 and meander.sum() > 500
+    assert ndimage.label(spiral(32), np.ones((3, 3)))[1] == 1
+    # An edge at one end is joined to all of the path, as the hysteresis has it.
+    seed = np.zeros_like(meander)
+    seed[0, 0] = True
+    np.testing.assert_array_equal(spatter._join(jnp.asarray(seed), jnp.asarray(meander)), meander)
+
+
 def test_without_a_drop_the_image_stays():
     for severity in (1, 4):
         dry = np.zeros((24, 32, 32))
@@ -74,9 +123,11 @@ def test_settings(severity, monkeypatch):
     for value in (0, 1):
         monkeypatch.setattr(spatter.draws, "normal", lambda _, shape, value=value: np.full(shape, value))
         spatter.spatter(None, np.zeros((32, 32, 3)), severity)
-    loc, scale, *settings = SPATTER[severity - 1]
-    for (kind, layer, *rest), want in zip(calls, (loc, loc + scale), strict=True):
-        assert kind == ("_water" if severity <= 3 else "_mud") and rest == settings
+    loc, scale, sigma, threshold, last = SPATTER[severity - 1]
+    for (kind, layer, taps, *rest), want in zip(calls, (loc, loc + scale), strict=True):
+        assert kind == ("_water" if severity <= 3 else "_mud") and rest[0] == threshold
+        np.testing.assert_array_equal(taps, np.float32(gaussian_taps(sigma)))
+        np.testing.assert_array_equal(rest[1], last if severity <= 3 else np.float32(gaussian_taps(last)))
         np.testing.assert_allclose(layer, np.full((32, 32), want))
 
 

@@ -273,13 +273,13 @@ def test_the_views_of_a_batch():
     images = pixels(3, 6)
     found = maker(3, augmix_views())(5, 6, images)
     crop = np.asarray(crop_and_flip(jax.random.key(5), images, 2, True))
-    np.testing.assert_allclose(found[0], crop / 255.0, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(found[:, 0], crop / 255.0, rtol=0, atol=1e-7)
     for m in (1, 2):
         key = jax.random.fold_in(jax.random.key(6), m)
         keys = jnp.stack([jax.random.fold_in(key, i) for i in range(6)])
-        np.testing.assert_allclose(found[m], augment(keys, crop), rtol=0, atol=1e-6)
-    others = augmix_views(names=("contrast", "fog"), severities=(1,), group_size=5)
-    np.testing.assert_array_equal(maker(2, others)(5, 6, images), found[:2])
+        np.testing.assert_allclose(found[:, m], augment(keys, crop), rtol=0, atol=1e-6)
+    others = augmix_views(names=("contrast", "fog"), severities=(1,), lanes=5)
+    np.testing.assert_array_equal(maker(2, others)(5, 6, images), found[:, :2])
 
 
 def test_a_step_adds_cross_entropy_and_the_weighted_divergence(make_config, digits):
@@ -287,7 +287,7 @@ def test_a_step_adds_cross_entropy_and_the_weighted_divergence(make_config, digi
     run, before, batch, after, metrics = one_step(config, digits)
     keys = (streams.stream(config.seed, 0, name) for name in (streams.CROPS, streams.CORRUPTIONS))
     images = np.asarray(views.make(*keys, batch["image"], 3, config, run.mesh))
-    flat = np.swapaxes(images, 0, 1).reshape(-1, *images.shape[2:])
+    flat = images.reshape(-1, *images.shape[2:])
     logits = np.asarray(run.student.apply(before["student"], flat, True)[0].logits, np.float64)
     logits, labels = logits.reshape(16, 3, 10), np.asarray(batch["label"])
     entropy = divergence = 0.0

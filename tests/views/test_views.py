@@ -1,12 +1,11 @@
 """Crops and flips against a NumPy loop; corrupted views against `corrupt` of the same crop; the draws.
 
-Deterministic corruptions tell which (name, severity) a group drew: the one whose image it is, to the bit.
+Deterministic corruptions tell which (name, severity) an image drew: the one whose pixels it has, to the bit.
 """
 
 import collections
 import functools
 import hashlib
-import itertools
 import json
 import os
 import subprocess
@@ -24,6 +23,7 @@ from craft_jax.config import reader
 from craft_jax.evaluation.evaluate import logits_of
 from craft_jax.mesh import make_mesh, split_over
 from craft_jax.training.batches import Batches
+from craft_jax.views.corrupted import deal, hands
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 16  # the least that corruptions take
@@ -37,10 +37,10 @@ def pixels(seed, batch, height=SIZE, width=SIZE):
     return np.random.default_rng(seed).integers(0, 256, (batch, height, width, 3)).astype(np.uint8)
 
 
-def make_config(names=("contrast",), severities=(5,), group_size=2, padding=2, flip=True):
+def make_config(names=("contrast",), severities=(5,), lanes=2, padding=2, flip=True):
     config = reader.load(str(ROOT / "configs" / "craft.py"))
     config.views.corruptions, config.views.severities = tuple(names), tuple(severities)
-    config.views.group_size, config.data.crop_padding, config.data.flip = group_size, padding, flip
+    config.views.lanes, config.data.crop_padding, config.data.flip = lanes, padding, flip
     return config
 
 
@@ -144,84 +144,104 @@ def test_view_0_is_the_crop_and_the_others_its_corruption():
     """Every view corrupts view 0's own crop: with another crop `contrast` would give other pixels."""
     images = pixels(3, 6)
     found = maker(3, make_config())(5, 6, images)
-    assert found.shape == (3, 6, SIZE, SIZE, 3) and found.dtype == np.float32
+    assert found.shape == (6, 3, SIZE, SIZE, 3) and found.dtype == np.float32
     assert found.min() >= 0 and found.max() <= 1
     crop = np.asarray(crop_and_flip(jax.random.key(5), images, 2, True))
     assert (crop != images).any(axis=(1, 2, 3)).sum() >= 5, "the crops are not trivial"
-    np.testing.assert_allclose(found[0], crop / 255.0, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(found[:, 0], crop / 255.0, rtol=0, atol=1e-7)
     expected = corrupt(crop, "contrast", 5)
     for m in (1, 2):
-        np.testing.assert_array_equal(levels(found[m]), expected)
+        np.testing.assert_array_equal(levels(found[:, m]), expected)
 
 
 def test_without_padding_and_flip_view_0_is_the_image():
     images = pixels(4, 2)
     found = maker(1, make_config(padding=0, flip=False))(0, 0, images)
-    assert found.shape == (1, 2, SIZE, SIZE, 3)
-    np.testing.assert_array_equal(levels(found[0]), images)
+    assert found.shape == (2, 1, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(levels(found[:, 0]), images)
 
 
 NAMES, SEVERITIES = ("contrast", "brightness", "saturate"), (2, 5)
 PAIRS = [(name, severity) for name in NAMES for severity in SEVERITIES]
 
 
-def drawn(view, crop, group_size):
-    """The (name, severity) of each group; fails where a group is not one pair's, or more than one's."""
-    candidates = {pair: corrupt(crop, *pair) for pair in PAIRS}
-    found, pairs = levels(view), []
-    for start in range(0, len(crop), group_size):
-        rows = slice(start, start + group_size)
-        match = [pair for pair, image in candidates.items() if (image[rows] == found[rows]).all()]
-        assert len(match) == 1, f"group at {start} is {match}"
-        pairs.append(match[0])
-    return pairs
+def drawn(view, crop):
+    """The number in PAIRS of the pair each image drew; fails where it is none's, or more than one's."""
+    match = np.stack([(corrupt(crop, *pair) == levels(view)).all(axis=(1, 2, 3)) for pair in PAIRS])
+    assert (match.sum(0) == 1).all()
+    return match.argmax(0)
 
 
 @pytest.fixture(scope="module")
 def many():
-    """Two views of 288 images in groups of 2, and another step's: (crop, views, views)."""
+    """The draws of two views of 288 images in 2 lanes, and of another step's: four rows."""
     images = pixels(5, 288)
     make = maker(3, make_config(NAMES, SEVERITIES, padding=0, flip=False))
-    return images, make(0, 1, images), make(0, 2, images)
+    return np.stack([drawn(make(0, step, images)[:, m], images) for step in (1, 2) for m in (1, 2)])
 
 
-def test_a_group_shares_one_drawn_pair(many):
-    images, views_, _ = many
-    pairs = drawn(views_[1], images, 2)
-    assert len(pairs) == 144
-    # Neighbours within a group share; neighbouring groups do so once in six times, not always.
-    same = sum(a == b for a, b in itertools.pairwise(pairs))
-    assert 5 < same < 50
+def test_every_pair_gets_its_share_of_every_view(many):
+    """144 images a lane: 48 a corruption, exactly, as they divide evenly; severities are drawn one by one."""
+    for lane in many.reshape(4, 2, 144).reshape(8, 144):
+        np.testing.assert_array_equal(np.bincount(lane // 2, minlength=3), 48)
+    counts = np.bincount(many.ravel(), minlength=6)
+    chi = sum((counts[::2] - counts[1::2]) ** 2 / (counts[::2] + counts[1::2]))
+    assert chi < 21.1, counts  # 3 degrees of freedom, upper 1e-4
 
 
-def test_views_steps_and_groups_draw_independently(many):
-    images, one, other = many
-    draws = [drawn(view, images, 2) for view in (one[1], one[2], other[1], other[2])]
+def test_views_steps_and_images_draw_independently(many):
     for a in range(4):
         for b in range(a):
-            same = sum(x == y for x, y in zip(draws[a], draws[b], strict=True))
-            assert 8 < same < 44, "24 of 144 agree by chance"
+            same = (many[a] == many[b]).sum()
+            assert 22 < same < 74, "48 of 288 agree by chance"
+        neighbours = (many[a, 1:] == many[a, :-1]).sum()
+        assert 22 < neighbours < 74
 
 
-def test_draws_are_uniform_over_names_and_severities(many):
-    images, one, other = many
-    draws = [pair for view in (one[1], one[2], other[1], other[2]) for pair in drawn(view, images, 2)]
-    counts = collections.Counter(draws)
-    expected = len(draws) / len(PAIRS)
-    chi = sum((counts[pair] - expected) ** 2 / expected for pair in PAIRS)
-    assert chi < 25.7, counts  # 5 degrees of freedom, upper 1e-4
+def test_every_image_is_equally_likely_to_get_each_pair_where_they_do_not_divide():
+    """5 images for a hand each of three corruptions and spatter's two: 2 + 2 + 1 + 1 + 2 slots for them.
+
+    Exact for all places and pairs alike, within what 20,000 deals can show.
+    """
+    names = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+    table = hands(names, (1, 2, 3, 4, 5), (32, 32, 3), 5)
+    assert [hand.slots.stop - hand.slots.start for hand in table.hands] == [2, 2, 1, 1, 2]
+    dealt = jax.jit(jax.vmap(functools.partial(deal, table)))(jax.random.split(jax.random.key(0), 20_000))
+    # Every image is in one slot, and that slot has it.
+    np.testing.assert_array_equal(
+        np.take_along_axis(np.asarray(dealt.image), np.asarray(dealt.slot), 1),
+        np.tile(np.arange(5), (20_000, 1)),
+    )
+    of_slot = np.concatenate(
+        [np.full(hand.slots.stop - hand.slots.start, names.index(hand.name)) for hand in table.hands]
+    )
+    severities = np.take_along_axis(np.asarray(dealt.severity), np.asarray(dealt.slot), 1)
+    cells = 5 * of_slot[dealt.slot] + severities - 1
+    counts = np.stack([np.bincount(cells[:, image], minlength=20) for image in range(5)])
+    z = (counts - 1000) / np.sqrt(20_000 * 0.05 * 0.95)
+    assert np.abs(z).max() < 4.5, counts
+    for hand in table.hands:
+        assert set(np.unique(np.asarray(dealt.severity)[:, hand.slots])) == set(hand.severities)
+
+
+def test_one_image_a_lane_is_dealt_too():
+    """Fewer images than corruptions: one slot each, one of them used."""
+    table = hands(NAMES, SEVERITIES, (SIZE, SIZE, 3), 1)
+    dealt = jax.jit(jax.vmap(functools.partial(deal, table)))(jax.random.split(jax.random.key(1), 3000))
+    counts = np.bincount(np.asarray(dealt.slot).ravel(), minlength=3)
+    assert counts.sum() == 3000 and np.abs(counts - 1000).max() < 4.5 * np.sqrt(3000 * 2 / 9)
 
 
 def test_noise_differs_between_images_views_and_steps():
-    """Four copies of one grey image, in two groups: no two of their noises are the same."""
+    """Four copies of one grey image, in two lanes: no two of their noises are the same."""
     images = np.full((4, SIZE, SIZE, 3), 128, np.uint8)
     make = maker(3, make_config(("gaussian_noise",), (3,), padding=0))
-    stack = [make(0, seed, images)[1:] for seed in (1, 2)]
+    stack = [make(0, seed, images)[:, 1:] for seed in (1, 2)]
     flat = levels(np.concatenate(stack)).reshape(16, -1)
     for a in range(16):
         for b in range(a):
             assert abs(np.corrcoef(flat[a], flat[b])[0, 1]) < 0.2
-    np.testing.assert_array_equal(stack[0], make(0, 1, images)[1:])  # and it repeats
+    np.testing.assert_array_equal(stack[0], make(0, 1, images)[:, 1:])  # and it repeats
 
 
 def test_a_view_does_not_depend_on_how_many_there_are():
@@ -229,30 +249,34 @@ def test_a_view_does_not_depend_on_how_many_there_are():
     images = pixels(6, 12)
     config = make_config(("contrast",), (1, 5))
     two, three = maker(2, config)(1, 2, images), maker(3, config)(1, 2, images)
-    np.testing.assert_array_equal(two, three[:2])
-    assert (three[1] != three[2]).any()
-    np.testing.assert_array_equal(maker(1, config)(1, 99, images)[0], three[0])
+    np.testing.assert_array_equal(two, three[:, :2])
+    assert (three[:, 1] != three[:, 2]).any()
+    np.testing.assert_array_equal(maker(1, config)(1, 99, images)[:, 0], three[:, 0])
 
 
 # ----------------------------------------------------------------------------------------------------
 # Devices
 
 HASH = """
-import json, sys
-sys.path.insert(0, {tests!r})
-import jax, test_views
+import json
+import jax
+from tests.views import test_views
 print(json.dumps([jax.device_count(), *test_views.fingerprints()]))
 """
 
 
 def fingerprints():
     """Hashes of three views, AugMix's, a batch, and images corrupted for evaluation, on all devices here."""
-    config, mesh, images = make_config(("contrast", "gaussian_noise"), (4,)), make_mesh(), pixels(7, 12)
-    found = [*maker(3, config)(1, 2, images)]
+    config, mesh, images = (
+        make_config(("contrast", "gaussian_noise"), (4,), lanes=8),
+        make_mesh(),
+        pixels(7, 24),
+    )
+    found = [*np.moveaxis(maker(3, config)(1, 2, images), 1, 0)]
     config.views.kind = "augmix"
-    found.append(maker(2, config)(1, 2, images)[1])
-    dataset = SimpleNamespace(train_images=images, train_labels=np.arange(12, dtype=np.int32))
-    found.append(np.asarray(Batches(dataset, 6, 0, mesh)(3)["image"]))
+    found.append(maker(2, config)(1, 2, images)[:, 1])
+    dataset = SimpleNamespace(train_images=images, train_labels=np.arange(24, dtype=np.int32))
+    found.append(np.asarray(Batches(dataset, 8, 0, mesh)(3)["image"]))
     # 7 images in batches of 6: the padded tail lies on the devices in another way.
     network = (lambda _, x: x.reshape(len(x), -1), ())
     found += logits_of([network], images[:7], 6, mesh, "contrast", 3)
@@ -260,15 +284,15 @@ def fingerprints():
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="compares with virtual CPU devices")
-def test_the_number_of_devices_does_not_matter():
-    devices = 3 if jax.device_count() == 2 else 2
+@pytest.mark.parametrize("devices", [2, 8])
+def test_the_number_of_devices_does_not_matter(devices):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }
     process = subprocess.run(
-        [sys.executable, "-c", HASH.format(tests=str(ROOT / "tests"))],
+        [sys.executable, "-c", HASH],
         env=environment,
         capture_output=True,
         text=True,
