@@ -327,7 +327,7 @@ def test_rules_of_training_do_not_keep_a_run_from_its_evaluation(capsys, monkeyp
     monkeypatch.setattr(command.rules.jax, "device_count", lambda: 3)
     for words in (["--workdir=run"], [f"--config={CRAFT}", "--workdir=run"]):
         assert parse("--mode=eval", *words).config.batch_size == 128
-    keys = ["batch_size", "teacher.batch_size", "views.group_size"]
+    keys = ["batch_size", "teacher.batch_size", "views.lanes"]
     train = refused(capsys, f"--config={CRAFT}")
     assert [line.split(":")[0] for line in train] == [f"config.{k}" for k in keys]
     # Beside another fault, of the overrides, those of the mode and no others.
@@ -449,7 +449,7 @@ def test_exit_status(capsys, monkeypatch, error, status, text):
         ("kd.py:digits", ["kd.weight=0", "kd.temperature=2"], ["kd.temperature"]),
         ("craft.py:digits", ["dealign.weight=0", "dealign.form=shift"], ["dealign.form"]),
         ("craft.py:digits", ["contrastive.weight=0", "contrastive.stages=3"], []),
-        ("craft.py:digits", ["views.kind=augmix", "views.group_size=4"], ["views.group_size"]),
+        ("craft.py:digits", ["views.kind=augmix", "views.lanes=4"], ["views.lanes"]),
         ("craft.py:digits", ["data.dir=mine.npz"], ["data.dir"]),
         ("craft.py", ["data.dir=DIR"], []),
     ],

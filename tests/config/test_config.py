@@ -386,7 +386,7 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("optimizer.momentum", [1.0, 1.5], [0.0, 0.999]),
         ("optimizer.weight_decay", [-1e-9], [0.0]),
         ("views.count", [-1], [0, 1, 5]),
-        ("views.group_size", [0, -8], [1, 128]),
+        ("views.lanes", [0, -8], [1, 128]),
         ("augmix.severity", [0, 11], [1, 10]),
         ("augmix.width", [0], [1, 5]),
         ("augmix.depth", [-1], [0, 1, 4]),
@@ -429,7 +429,7 @@ def test_all_faults_in_one_error():
         reliability__gamma=2.0,
         data__name="npz",
         eval__primary_weights=(0.5, 0.6),
-        views__group_size=3,
+        views__lanes=3,
     )
     lines = faults(config)
     assert sorted(line.split(":")[0] for line in lines) == [
@@ -441,7 +441,7 @@ def test_all_faults_in_one_error():
         "config.reliability.gamma",
         "config.seed",
         "config.student.name",
-        "config.views.group_size",
+        "config.views.lanes",
         "config.views.severities",
     ]
     (severities,) = [line for line in lines if "severities" in line]
@@ -472,7 +472,7 @@ def test_overlap():
 
 def test_augmix_views_read_no_corruptions_and_no_groups():
     """What is not read cannot overlap with what is evaluated, nor fail to divide a batch."""
-    settings = {"views__corruptions": ("contrast",), "views__group_size": 7}
+    settings = {"views__corruptions": ("contrast",), "views__lanes": 7}
     assert len(faults(load("craft.py", **settings))) == 2
     assert faults(load("craft.py", views__kind="augmix", **settings)) == []
     assert faults(load("augmix.py", **settings)) == []
@@ -546,26 +546,26 @@ def test_primary_weights_that_sum_to_one():
 
 
 @pytest.mark.parametrize(
-    ("devices", "batch", "teacher_batch", "group", "bad"),
+    ("devices", "batch", "teacher_batch", "lanes", "bad"),
     [
         (1, 128, 128, 8, []),
         (4, 128, 128, 8, []),
-        (3, 128, 96, 1, ["batch_size"]),
-        (3, 96, 128, 8, ["teacher.batch_size"]),
-        (3, 128, 128, 1, ["batch_size", "teacher.batch_size"]),
-        (1, 128, 128, 48, ["views.group_size"]),
-        (2, 128, 128, 128, ["views.group_size"]),  # divides the batch, not a device's half of it
-        (32, 128, 128, 8, ["views.group_size"]),
-        (16, 128, 128, 8, []),
+        (3, 128, 96, 8, ["batch_size", "views.lanes"]),
+        (3, 96, 128, 3, ["teacher.batch_size"]),
+        (3, 128, 128, 1, ["batch_size", "teacher.batch_size", "views.lanes"]),
+        (1, 128, 128, 48, ["views.lanes"]),
+        (2, 128, 128, 1, ["views.lanes"]),  # divides the batch, and the devices do not divide it
+        (32, 128, 128, 8, ["views.lanes"]),
+        (16, 128, 128, 16, []),
     ],
 )
-def test_batches_divide_over_devices_and_groups(monkeypatch, devices, batch, teacher_batch, group, bad):
+def test_batches_divide_over_devices_and_lanes(monkeypatch, devices, batch, teacher_batch, lanes, bad):
     monkeypatch.setattr(jax, "device_count", lambda: devices)
-    config = load(batch_size=batch, teacher__batch_size=teacher_batch, views__group_size=group)
+    config = load(batch_size=batch, teacher__batch_size=teacher_batch, views__lanes=lanes)
     lines = faults(config)
     assert [line.split(":")[0] for line in lines] == [f"config.{key}" for key in bad]
     for line in lines:
-        size = {"batch_size": batch, "teacher.batch_size": teacher_batch}.get(line[7:].split(":")[0], group)
+        size = {"batch_size": batch, "teacher.batch_size": teacher_batch}.get(line[7:].split(":")[0], lanes)
         assert f": {size}; allowed: " in line
 
 
@@ -580,7 +580,7 @@ def test_batches_divide_over_devices_and_groups(monkeypatch, devices, batch, tea
 )
 def test_the_teachers_batch_matters_where_a_teacher_is_trained(monkeypatch, name, overrides, bad):
     monkeypatch.setattr(jax, "device_count", lambda: 3)
-    config = load("kd.py" if " " in name else name, batch_size=129, views__group_size=1, **overrides)
+    config = load("kd.py" if " " in name else name, batch_size=129, views__lanes=1, **overrides)
     if " " in name:
         config.method = name
     assert bool(faults_at(config, "teacher.batch_size")) == bad

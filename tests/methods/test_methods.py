@@ -665,7 +665,7 @@ def test_trained_corruptions(method, settings, trained):
     assert methods.trained_corruptions(config) == (list(config.views.corruptions) if trained else [])
 
 
-VIEWS = {"views.corruptions", "views.group_size", "views.count"}
+VIEWS = {"views.corruptions", "views.lanes", "views.count"}
 
 
 @pytest.mark.parametrize(
@@ -675,13 +675,13 @@ VIEWS = {"views.corruptions", "views.group_size", "views.count"}
         ("erm", {"views__ce_views": "all"}, {"kd.weight", "teacher.epochs", "augmix.severity"}),
         ("kd", {}, {"augmix.severity", *VIEWS}),
         ("kd", {"teacher__method": "augmix"}, VIEWS),  # its teacher reads it
-        ("craft", {"views__kind": "augmix"}, {"views.corruptions", "views.group_size"}),
-        ("augmix", {}, {"kd.weight", "teacher.epochs", "views.corruptions", "views.group_size"}),
+        ("craft", {"views__kind": "augmix"}, {"views.corruptions", "views.lanes"}),
+        ("augmix", {}, {"kd.weight", "teacher.epochs", "views.corruptions", "views.lanes"}),
     ],
 )
 def test_keys_that_a_run_does_not_read(method, settings, unread):
     keys = ["seed", "kd.weight", "teacher.epochs", "augmix.severity", "views.corruptions"]
-    keys += ["views.group_size", "views.count", "eval.corruptions"]
+    keys += ["views.lanes", "views.count", "eval.corruptions"]
     assert set(methods.unread(make_config(method, **settings), keys)) == unread
 
 

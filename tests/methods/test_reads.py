@@ -25,7 +25,7 @@ OUTSIDE = ("views.allow_overlap", "data.name", "data.dir", "data.validation", "d
 # What `views.make` is given to read, and no more: to read another key would be an error here.
 OF_VIEWS = (
     *("data.crop_padding", "data.flip"),
-    *("views.kind", "views.corruptions", "views.severities", "views.group_size"),
+    *("views.kind", "views.corruptions", "views.severities", "views.lanes"),
     *("augmix.severity", "augmix.width", "augmix.depth", "augmix.alpha"),
 )
 
@@ -65,7 +65,7 @@ def changed(key, value):
     special = {
         "views.corruptions": ("brightness",),
         "views.severities": (5,),
-        "views.group_size": 4,
+        "views.lanes": 4,
         "contrastive.stages": (1, 3),
         "data.dir": "elsewhere",
     }
@@ -139,7 +139,7 @@ def assigned(config, key, value):
 @pytest.mark.parametrize("case", CASES)
 def test_a_key_without_effect_changes_nothing_and_any_other_something(make_config, case):
     method, settings = CASES[case]
-    config = make_config(method, **{"views.corruptions": ("contrast",), "views.group_size": 8} | settings)
+    config = make_config(method, **{"views.corruptions": ("contrast",), "views.lanes": 8} | settings)
     before, wrong = traced(config), {}
     for key, value in tree.flatten(config).items():
         if not key.startswith((*SECTIONS, "data")) or key in OUTSIDE:
