@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from craft_jax.errors import TrainingStopped
 from craft_jax.evaluation import evaluate
-from craft_jax.runs import checkpoint
 from craft_jax.training.batches import Batches
 from craft_jax.training.clock import Clock
 from craft_jax.training.logs import MetricWriter
@@ -58,9 +57,9 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             if values:
                 writer.write(done, values)
             if saves:
-                checkpoint.save(checkpoints, done, state)
+                checkpoints.save(done, state)
             progress.update()
-        checkpoints.wait_until_finished()
+        checkpoints.wait()
     return state, clock.timings(steps, config.batch_size)
 
 
