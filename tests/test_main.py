@@ -185,22 +185,32 @@ def test_a_killed_process_goes_on_to_the_same_end(method, request, tmp_path):
     assert steps == list(range(1, 44))
 
 
-@pytest.mark.parametrize("line", ["method:", "time:"])
-def test_ctrl_c_leaves_at_once_while_compiling_as_in_training(finished, tmp_path, line):
-    _, words, _ = finished
-    words = [*(w for w in words if "workdir" not in w), f"--workdir={tmp_path}"]
-    words.append("--config.log.progress=False")
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(**command(*words), **piped) as process:
-        for text in process.stdout:
-            if text.startswith(line):
-                break
-        time.sleep(1.0 if line == "method:" else 0.0)  # the first step takes seconds to compile
-        process.send_signal(signal.SIGINT)
+def test_signals_save_and_the_same_command_goes_on_to_the_same_end(finished, tmp_path):
+    """Ctrl-C while the teacher trains on the way, a preemption while the student does."""
+    base, words, _ = finished
+    words = [w for w in words if "workdir" not in w and "cache" not in w]
+    words += [f"--workdir={tmp_path / 'craft'}", f"--config.teacher.cache={tmp_path / 'teachers'}"]
+    for number, directory in ((signal.SIGINT, "teachers/*"), (signal.SIGTERM, "craft")):
+        process = subprocess.Popen(**command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        deadline = time.time() + 300
+        logs = f"{directory}/metrics.jsonl"
+        while not any(len(path.read_text().splitlines()) >= 5 for path in tmp_path.glob(logs)):
+            assert process.poll() is None and time.time() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == "\ncraft_jax: interrupted; the same command goes on from the last checkpoint\n"
-    assert not (tmp_path / "results.json").exists()
+        assert process.returncode == 75, errors
+        told = re.search(r"^craft_jax: interrupted; .* from step (\d+), which is saved$", errors, re.M)
+        (workdir,) = (path for path in tmp_path.glob(directory) if path.is_dir())
+        assert [path.name for path in (workdir / "checkpoints").iterdir()] == [told[1]]
+        assert not (workdir / "results.json").exists()
+    run(*words)
+    resumed = result(tmp_path / "craft")
+    assert resumed["resumed_from"] == [int(told[1])]
+    assert resumed["params_sha256"] == result(base / "craft")["params_sha256"]
+    assert resumed["teacher"]["params_sha256"] == result(base / "craft")["teacher"]["params_sha256"]
+    rows = (tmp_path / "craft" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == list(range(1, 44))
 
 
 def test_two_devices_train_as_one(finished, tmp_path):

@@ -21,6 +21,13 @@ modes
 overrides
   --config.KEY=VALUE sets a key of the configuration, e.g. --config.seed=1 --config.dealign.weight=0.
   A tuple is VALUE,VALUE. configs/default.py lists every key with its meaning.
+
+exit status
+  0   done
+  2   something to put right: the message says what
+  3   training stopped at a loss or gradient that was not finite
+  75  interrupted by SIGTERM or SIGINT (Ctrl-C), the training so far saved: run the same command again
+      (a second signal does not wait for the saving: 143, 130)
 """
 
 

@@ -96,10 +96,10 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), jax.eval_shape(init)
     )
-    with checkpoint.manager(workdir, config) as checkpoints:
+    with checkpoint.Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
         start = checkpoints.latest_step() or 0
         if start:
-            state = checkpoint.restore(checkpoints, abstract)
+            state = checkpoints.restore(abstract)
             print(f"resuming from step {start}", flush=True)
         else:
             state = jax.jit(init, out_shardings=replicated)()

@@ -10,7 +10,7 @@ import pytest
 
 from craft_jax import main, methods
 from craft_jax.config import command, reader, rules, tree
-from craft_jax.errors import ConfigError, TrainingStopped
+from craft_jax.errors import ConfigError, CraftError, Interrupted, TrainingStopped
 
 ROOT = Path(__file__).resolve().parents[2]
 CRAFT = str(ROOT / "configs" / "craft.py")
@@ -365,6 +365,8 @@ def test_help(capsys, monkeypatch):
         assert flag in text
     for mode in command.MODES:
         assert f"\n  {mode} " in text
+    for error in (CraftError, TrainingStopped, Interrupted):
+        assert f"\n  {error.status} " in text
     for path in (ROOT / "configs").glob("[!_]*.py"):
         first_line = path.read_text().split("\n")[0].removeprefix('"""').removesuffix('"""')
         assert f"configs/{path.name}" in text and first_line in text
@@ -418,7 +420,7 @@ def test_eval_prints_and_returns_0(capsys, monkeypatch):
     [
         (TrainingStopped(7, ["loss/kd", "loss/ce"]), 3, "stopped at step 7: loss/kd, loss/ce not finite"),
         (ConfigError("config.x: bad"), 2, "config.x: bad"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted(7), 75, "interrupted; the same command goes on from step 7, which is saved"),
     ],
 )
 def test_exit_status(capsys, monkeypatch, error, status, text):

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import resource
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from craft_jax import files
@@ -27,38 +30,92 @@ def abstract(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
-def saved(tmp_path, config, tree, step=7):
-    with checkpoint.manager(tmp_path, config) as checkpoints:
-        checkpoint.save(checkpoints, step, tree)
-        checkpoints.wait_until_finished()
+def saved(tmp_path, tree, *steps):
+    with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, tree)
+        checkpoints.wait()
 
 
-def test_a_state_comes_back_whole(tmp_path, make_config):
-    config = make_config()
-    saved(tmp_path, config, state())
-    with checkpoint.manager(tmp_path, config) as checkpoints:
-        assert checkpoints.latest_step() == 7
-        back = checkpoint.restore(checkpoints, abstract(state()))
+def restored(tmp_path, tree):
+    with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+        return checkpoints.latest_step(), checkpoints.restore(abstract(tree))
+
+
+def test_a_state_comes_back_whole(tmp_path):
+    saved(tmp_path, state(), 7)
+    step, back = restored(tmp_path, state())
+    assert step == 7
     assert jax.tree.structure(back) == jax.tree.structure(state())
     jax.tree.map(np.testing.assert_array_equal, back, state())
 
 
-def test_only_the_newest_are_kept(tmp_path, make_config):
-    config = make_config(**{"checkpoint.keep": 2})
-    with checkpoint.manager(tmp_path, config) as checkpoints:
-        for step in (1, 2, 3):
-            checkpoint.save(checkpoints, step, state())
-        checkpoints.wait_until_finished()
+def test_a_state_may_be_donated_while_it_is_written(tmp_path):
+    tree = {"student": jnp.arange(3_000_000, dtype=jnp.float32)}
+    step = jax.jit(lambda tree: jax.tree.map(lambda x: -x, tree), donate_argnums=0)
+    with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(1, tree)
+        tree = step(tree)
+        checkpoints.wait()
+        back = checkpoints.restore(abstract(tree))
+    np.testing.assert_array_equal(back["student"], np.arange(3_000_000, dtype=np.float32))
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    saved(tmp_path, state(), 1, 2, 3)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
 
 
-def test_a_mismatch_lists_every_leaf(tmp_path, make_config):
-    config = make_config()
-    saved(tmp_path, config, state())
+def test_an_unfinished_step_is_no_step(tmp_path):
+    saved(tmp_path, state(), 7)
+    unfinished = tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "checkpoints" / "7", unfinished)
+    assert checkpoint.restore_student(tmp_path)[1] == 7
+    assert unfinished.exists()  # reading a run changes nothing in it
+    assert restored(tmp_path, state())[0] == 7
+    assert not unfinished.exists()
+
+
+def test_a_save_that_fails_says_so(tmp_path):
+    tree = {"noise": jax.random.normal(jax.random.key(0), (100, 100))}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as a full disk
+    try:
+        with (
+            pytest.raises(ValueError, match="File too large"),  # on closing, again
+            checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints,
+        ):
+            checkpoints.save(1, tree)
+            with pytest.raises(ValueError, match="File too large"):
+                checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(CheckpointError, match="empty"):
+        checkpoint.restore_student(tmp_path)
+
+
+def test_what_earlier_versions_wrote_is_read(tmp_path):
+    with ocp.CheckpointManager(
+        tmp_path / "checkpoints",
+        options=ocp.CheckpointManagerOptions(max_to_keep=2),
+        item_handlers=ocp.StandardCheckpointHandler(),
+    ) as old:
+        for step in (6, 7):
+            old.save(step, args=ocp.args.StandardSave(state()))
+    step, back = restored(tmp_path, state())
+    assert step == 7
+    jax.tree.map(np.testing.assert_array_equal, back, state())
+    np.testing.assert_array_equal(checkpoint.restore_student(tmp_path)[0]["params"]["kernel"], [0, 1, 2])
+    saved(tmp_path, state(), 8)  # and goes on beside it
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["7", "8"]
+
+
+def test_a_mismatch_lists_every_leaf(tmp_path):
+    saved(tmp_path, state(), 7)
     other = state(width=5)
     other["method"] = {"heads": jnp.zeros(1)}
-    with checkpoint.manager(tmp_path, config) as checkpoints, pytest.raises(CheckpointError) as error:
-        checkpoint.restore(checkpoints, abstract(other))
+    with pytest.raises(CheckpointError) as error:
+        restored(tmp_path, other)
     lines = str(error.value).splitlines()
     assert lines[1:] == [
         "missing: method/heads float32(1,)",
@@ -67,21 +124,75 @@ def test_a_mismatch_lists_every_leaf(tmp_path, make_config):
     ]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path, make_config):
-    config = make_config()
-    saved(tmp_path, config, state())
-    for path in (tmp_path / "checkpoints" / "7" / "default").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    with (
-        checkpoint.manager(tmp_path, config) as checkpoints,
-        pytest.raises(CheckpointError, match=r"/7: damaged"),
+def arrays(directory):
+    """The file that holds the arrays' values."""
+    return max(directory.rglob("ocdbt.process_0/d/*"), key=lambda path: path.stat().st_size)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("harm", "cause"),
+    [
+        (lambda step: cut_short(arrays(step)), "ValueError: OUT_OF_RANGE: .*not valid for value of size"),
+        (lambda step: arrays(step).unlink(), "ValueError: DATA_LOSS: .*shard"),
+        (lambda step: cut_short(step / "default" / "_METADATA"), "JSONDecodeError: "),
+        (lambda step: (step / "default" / "_METADATA").unlink(), "FileNotFoundError: .*metadata"),
+        (lambda step: cut_short(step / "default" / "manifest.ocdbt"), "ValueError: DATA_LOSS: .*manifest"),
+        (lambda step: shutil.rmtree(step / "default"), "FileNotFoundError: "),
+    ],
+)
+def test_damage_is_named_with_its_cause(tmp_path, harm, cause):
+    saved(tmp_path, state(width=30_000), 7)  # smaller arrays lie in the index
+    harm(tmp_path / "checkpoints" / "7")
+    for read in (
+        lambda: restored(tmp_path, state(width=30_000)),
+        lambda: checkpoint.restore_student(tmp_path),
     ):
-        checkpoint.restore(checkpoints, abstract(state()))
+        with pytest.raises(CheckpointError, match=rf"/7: damaged; move it away .*\({cause}") as error:
+            read()
+        assert "\n" not in str(error.value)
 
 
-def test_the_student_alone_is_read_without_knowing_the_rest(tmp_path, make_config):
-    saved(tmp_path, make_config(), state())
+def wrapped(cause):
+    """As Orbax wraps what TensorStore raises."""
+    error = Exception("Encountered error while reading array index")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied"), r"may not read it.*\(PermissionError: .*denied\)"),
+        (wrapped(ValueError("PERMISSION_DENIED: Error reading x")), r"may not read it.*\(ValueError: PERM"),
+        (MemoryError(), r"memory .*ran out.*\(MemoryError\)"),
+        (
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore"),
+            r"memory .*ran out.*\(JaxRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes\.\)$",
+        ),
+        (OSError(5, "Input/output error"), r"cannot be read now.*\(OSError: .*Input/output error\)"),
+        (wrapped(ValueError("UNAVAILABLE: try later")), r"cannot be read now.*UNAVAILABLE: try later"),
+    ],
+)
+@pytest.mark.parametrize("call", ["load", "metadata"])
+def test_what_is_no_damage_is_not_called_so(tmp_path, monkeypatch, error, told, call):
+    saved(tmp_path, state(), 7)
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(checkpoint.ocp, call, fail)
+    for read in (lambda: restored(tmp_path, state()), lambda: checkpoint.restore_student(tmp_path)):
+        with pytest.raises(CheckpointError, match=f"/7: .*{told}") as refused:
+            read()
+        assert "damaged;" not in str(refused.value) and "move it away" not in str(refused.value)
+
+
+def test_the_student_alone_is_read_without_knowing_the_rest(tmp_path):
+    saved(tmp_path, state(), 7)
     variables, step = checkpoint.restore_student(tmp_path)
     assert step == 7
     assert list(variables) == ["batch_stats", "params"]

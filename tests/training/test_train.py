@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,10 @@ import optax
 import pytest
 
 from craft_jax import files, models, streams, views
-from craft_jax.errors import CheckpointError, ConfigError, DataError, TrainingStopped
+from craft_jax.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingStopped
 from craft_jax.evaluation import evaluate
 from craft_jax.runs import checkpoint, results
-from craft_jax.training import batches, train
+from craft_jax.training import batches, interrupt, train
 from craft_jax.training.step import init_state, jit_step, make_optimizer, make_run, train_step
 
 
@@ -171,6 +172,41 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(method, make_config, di
     assert [row["step"] for row in lines("whole")] == list(range(1, 13))
 
 
+@pytest.mark.parametrize("moment", ["step", "evaluation"])
+def test_a_signal_saves_the_step_and_leaves(make_config, digits, tmp_path, monkeypatch, moment):
+    config = make_config("erm", **{"eval.clean_every_epochs": 1, "checkpoint.every_steps": 1000})
+    whole = train.train_and_evaluate(config, tmp_path / "whole", digits)
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupt, "_asked", threading.Event())
+        place, name = (batches.Batches, "__call__") if moment == "step" else (evaluate, "clean_accuracy")
+        original, calls = getattr(place, name), iter(range(100))
+
+        def call(*args):
+            if next(calls) == (5 if moment == "step" else 0):
+                interrupt._asked.set()
+            return original(*args)
+
+        patch.setattr(place, name, call)
+        step = 6 if moment == "step" else 5  # the evaluation after step 4 is given up, a step done, and saved
+        with pytest.raises(Interrupted, match=f"from step {step}, which is saved"):
+            train.train_and_evaluate(config, tmp_path / "cut", digits)
+    assert checkpoint.restore_student(tmp_path / "cut")[1] == step
+    assert not (tmp_path / "cut" / "results.json").exists()
+    resumed = train.train_and_evaluate(config, tmp_path / "cut", digits)
+    assert resumed["resumed_from"] == [step]
+    assert resumed["params_sha256"] == whole["params_sha256"]
+
+    def lines(name):
+        rows = [json.loads(x) for x in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+    expected = lines("whole")
+    assert [row["step"] for row in expected if "clean_accuracy" in row] == [4, 8, 12]
+    if moment == "evaluation":
+        del expected[3]["clean_accuracy"]
+    assert lines("cut") == expected
+
+
 def test_a_finished_run_is_not_repeated(make_config, digits, tmp_path, monkeypatch):
     config = make_config("erm", epochs=1)
     first = train.train_and_evaluate(config, tmp_path, digits)
@@ -203,6 +239,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_config, digits, tmp_path):
     variables, step = checkpoint.restore_student(tmp_path)
     assert step < result["stopped_at_step"]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(variables))
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_bad_steps_are_counted_alike_however_often_it_logs(make_config, digits, tmp_path, every):
+    settings = {"optimizer.learning_rate": 1e18, "checkpoint.every_steps": 1000, "log.every_steps": every}
+    with pytest.raises(TrainingStopped):
+        train.train_and_evaluate(make_config("erm", **settings), tmp_path, digits)
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert (result["stopped_at_step"], result["nan_count"]) == (2, 1)
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last == {"step": 2, "nan_count": 1}
 
 
 def test_a_missing_reference_or_file_is_said_before_the_training(make_config, digits, tmp_path, monkeypatch):
