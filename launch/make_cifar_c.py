@@ -63,8 +63,8 @@ def make(dataset, out, names, count, batch_size=500, overwrite=False):
         "order": f"of {dataset.name}'s test images in craft_jax; for CIFAR TFDS's, not the published files'",
         "images": count,
     }
-    files = _prepare_directory(out, names, facts, overwrite, 5 * images.nbytes)
-    files.write_json(out / NOTE, facts | {"files": files})
+    made = _prepare_directory(out, names, facts, overwrite, 5 * images.nbytes)
+    files.write_json(out / NOTE, facts | {"files": made})
     repeated = np.tile(labels, 5).astype(np.uint8 if dataset.num_classes <= 256 else np.int64)
     _write(out / "labels.npy", repeated.shape, repeated.dtype, lambda array: np.copyto(array, repeated))
     with tqdm(total=5 * count * len(names), unit="image", mininterval=0.5, disable=None) as progress:
@@ -72,8 +72,8 @@ def make(dataset, out, names, count, batch_size=500, overwrite=False):
             progress.set_description(name)
             fill = functools.partial(_fill, images, name, batch_size, progress)
             _write(out / f"{name}.npy", (5 * count, *images.shape[1:]), np.uint8, fill)
-            files[f"{name}.npy"] = {"frost_pictures": corruptions.frost_source()} if name == "frost" else {}
-            files.write_json(out / NOTE, facts | {"files": files})
+            made[f"{name}.npy"] = {"frost_pictures": corruptions.frost_source()} if name == "frost" else {}
+            files.write_json(out / NOTE, facts | {"files": made})
 
 
 def _check(dataset, names, count, batch_size):

@@ -96,7 +96,7 @@ def test_no_figure_depends_on_the_number_of_devices(whole):
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-c", PROGRAM.format(tests=str(ROOT / "tests"))]
+    command = [sys.executable, "-c", PROGRAM.format(tests=str(Path(__file__).parent))]
     process = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
