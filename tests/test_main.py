@@ -134,8 +134,6 @@ def test_a_loaded_student_predicts_as_it_was_measured(finished):
     hits = np.argmax(logits, axis=-1) == digits.test_labels[:64]
     assert 100 * hits.mean() == pytest.approx(result(base / "craft")["clean_accuracy"])
     assert predict.config.method == "craft"
-    with pytest.raises(ValueError, match="floats in"):
-        predict(digits.test_images[:2])
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """A trained student in use: `predict = craft_jax.load(DIR)`, then `predict(images)`."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -9,33 +10,63 @@ from craft_jax import files, models
 from craft_jax.config import tree
 from craft_jax.runs import checkpoint
 
+_LEAST_SIDE = 8  # pixels, which every network's strides need
+_ROUNDING = 1e-3  # how far outside [0, 1] what resizes or averages images may leave a pixel
+
 
 class Predictor:
     """A trained network as a function of images.
 
     Attributes:
       model: a models.Model, pure init and apply.
-      variables: {"params", "batch_stats"}.
+      variables: {"params", "batch_stats"}, NumPy arrays; calls use a copy on the device, sent there once.
       config: the ConfigDict that it was trained with.
       step: how many steps it was trained for.
     """
 
     def __init__(self, model, variables, config, step):
         self.model, self.variables, self.config, self.step = model, variables, config, step
-        self._apply = jax.jit(lambda variables, images: model.apply(variables, images, False)[0].logits)
+        self._on_device = jax.device_put(variables)
 
     def __call__(self, images):
-        """Logits, (B, K) float32, of images (B, H, W, 3) float32 in [0, 1].
+        """Logits of images.
 
+        Args:
+          images: (B, H, W, 3) floats in [0, 1]. H and W may differ from those trained on (8 or more), since
+            the network is convolutional with a mean over positions; its accuracy there was not measured.
+        Returns:
+          (B, K) float32.
         Raises:
-          ValueError: the images have another rank or type.
+          TypeError: the images are not floats.
+          ValueError: another shape, or values outside [0, 1] or not finite. Under `jax.jit`, `grad` or
+            `vmap` values are not known while tracing, and not checked.
         """
         images = jnp.asarray(images)
-        if images.ndim != 4 or images.shape[-1] != 3 or not jnp.issubdtype(images.dtype, jnp.floating):
-            raise ValueError(
-                f"images: {images.dtype}{images.shape}; allowed: floats in [0, 1] of shape (B, H, W, 3)"
-            )
-        return self._apply(self.variables, images.astype(jnp.float32))
+        _check(images)
+        return _logits(self.model, self._on_device, images)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _logits(model, variables, images):
+    return model.apply(variables, images.astype(jnp.float32), False)[0].logits
+
+
+def _check(images):
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(f"images: {images.dtype}; allowed: floats in [0, 1] (divide uint8 by 255)")
+    if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < _LEAST_SIDE:
+        raise ValueError(f"images: shape {images.shape}; allowed: (B, H, W, 3), H and W >= {_LEAST_SIDE}")
+    if isinstance(images, jax.core.Tracer) or not len(images):
+        return
+    least, most = map(float, jax.device_get(_extremes(images)))
+    if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):  # NaN is neither
+        held = f"values from {least:g} to {most:g}" if least <= most else "NaN among the values"
+        raise ValueError(f"images: {held}; allowed: [0, 1] (divide values of 0..255 by 255)")
+
+
+@jax.jit
+def _extremes(images):
+    return jnp.min(images), jnp.max(images)
 
 
 def load(workdir, dtype="", precision=""):
