@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import tempfile
+import uuid
 from pathlib import Path
 
 from craft_jax.errors import CheckpointError
@@ -12,9 +13,12 @@ from craft_jax.errors import CheckpointError
 
 def write_json(path, tree):
     """Write JSON so that a reader, or a crash, meets the old file or the new one, never half of one."""
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(json.dumps(tree, indent=2) + "\n")
-    os.replace(temporary, path)
+    temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")  # two processes may write the same file at once
+    try:
+        temporary.write_text(json.dumps(tree, indent=2) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path):

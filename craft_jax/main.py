@@ -25,7 +25,7 @@ def main(argv=None):
             result = train_and_evaluate(options.config, options.workdir)
             written = Path(options.workdir) / "results.json"
         else:
-            result, written = evaluate_workdir(options.config, options.workdir)
+            result, written = evaluate_workdir(options.config, options.workdir, options.eval_name)
     except CraftError as error:
         print(f"craft_jax: {error}", file=sys.stderr)
         return error.status

@@ -12,11 +12,16 @@ from craft_jax.config import reader, rules, tree
 from craft_jax.errors import ConfigError
 
 MODES = ("train", "eval")
+EVAL_NAME = r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}"
+EVAL_NAME_MEANS = "1 to 100 of letters, digits and . _ = + -, the first a letter or digit"
 
 _EPILOG = """
 modes
   train   train the student, going on from the newest checkpoint in the workdir, then evaluate it (default)
-  eval    restore the workdir's student and evaluate it only; writes DIR/eval/SOURCE.json
+  eval    restore the workdir's student and evaluate it only; writes DIR/eval/NAME.json: --eval_name, or by
+          default eval.source and the eval.* keys that differ from the run's own evaluation, such as
+          regenerated-max_examples=100. The same name and settings replace what is there; other settings
+          under a name in use are refused. python -m craft_jax.report DIR shows all of them
 
 overrides
   --config.KEY=VALUE sets a key of the configuration, e.g. --config.seed=1 --config.dealign.weight=0.
@@ -38,11 +43,13 @@ class Options(NamedTuple):
       config: a validated ConfigDict.
       workdir: a path.
       mode: one of MODES.
+      eval_name: what to call an evaluation, "" for a name made of what it is.
     """
 
     config: Any
     workdir: str
     mode: str
+    eval_name: str
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,10 +81,13 @@ def parse(argv):
     parser.add_argument("--config", metavar="FILE[:PRESET]", help="a configuration file and its presets")
     parser.add_argument("--workdir", metavar="DIR", help="the run's place (default: runs/NAME_DATA_seedN)")
     parser.add_argument("--mode", default="train", help="train or eval")
+    parser.add_argument("--eval_name", metavar="NAME", help="with --mode=eval: writes DIR/eval/NAME.json")
     options, rest = parser.parse_known_args(argv)
     overrides, faults = _overrides(rest)
     if options.mode not in MODES:
         faults.append(f"--mode: {options.mode!r} is unknown; allowed: {', '.join(MODES)}")
+    if options.eval_name is not None:
+        faults += _name_faults(options)
     try:
         config = _config(options, overrides)
         check = rules.validate if options.mode == "eval" else rules.validate_training
@@ -88,7 +98,20 @@ def parse(argv):
         raise ConfigError("\n".join(faults))
     for note in methods.notes(config, [key for key, _ in overrides]):
         print(f"note: {note}", file=sys.stderr)
-    return Options(config, options.workdir or default_workdir(options.config, config), options.mode)
+    workdir = options.workdir or default_workdir(options.config, config)
+    return Options(config, workdir, options.mode, options.eval_name or "")
+
+
+def is_eval_name(name):
+    """Whether DIR/eval/NAME.json can be called so: a plain file name on any system."""
+    return re.fullmatch(EVAL_NAME, name) is not None
+
+
+def _name_faults(options):
+    if not is_eval_name(options.eval_name):
+        yield f"--eval_name: {options.eval_name!r}; allowed: {EVAL_NAME_MEANS}"
+    if options.mode != "eval":
+        yield "--eval_name: only --mode=eval reads it"
 
 
 def _config(options, overrides):

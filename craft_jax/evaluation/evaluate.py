@@ -21,7 +21,7 @@ from craft_jax import corruptions, data, files, methods
 from craft_jax.config import rules, tree
 from craft_jax.corruptions.ops import to_unit
 from craft_jax.errors import CheckpointError
-from craft_jax.evaluation import metrics, robustness, targets
+from craft_jax.evaluation import metrics, names, robustness, targets
 from craft_jax.mesh import make_mesh, replicated_on, split_over
 from craft_jax.runs import checkpoint, directory, predict, teachers
 
@@ -171,32 +171,44 @@ def _protocol(config, evaluated, teacher_record):
     }
 
 
-def evaluate_workdir(config, workdir):
+def evaluate_workdir(config, workdir, name=""):
     """Evaluate a run's newest student under `config.eval`; leaves its results.json alone.
 
     Args:
       config: the run's configuration; eval.*, data.dir, log.* and checkpoint.* may differ from it.
       workdir: the run's working directory.
+      name: what to call the evaluation; "" for `names.default`.
     Returns:
-      (result, path): what was measured, and DIR/eval/SOURCE.json, where it was written.
+      (result, path): what was measured, and DIR/eval/NAME.json, where it was written.
     Raises:
       CheckpointError: no student there, or one of another configuration or data set.
-      ConfigError, DataError: what `eval.source` or `eval.reference` names is missing or does not fit.
+      ConfigError, DataError: what `eval.source` or `eval.reference` names is missing or does not fit, or
+        the name is taken by an evaluation of other settings.
     """
     workdir = Path(workdir)
     rules.validate(config)
     student = predict.load(workdir)
+    path = names.path_of(workdir, config, student.config, name)
     dataset = data.load(config)
     directory.check_same_run(workdir, config, data.record(dataset))
     wanted = targets.prepare(config, dataset)
     record = directory.begun_with(workdir)
     teachers.check_overlap(record, config)
     teacher = _teacher(config, workdir, dataset) if record else None
+    with files.lock(path.with_name(f".{path.stem}.lock"), wait=False):
+        names.check_free(path, config, wanted.facts)
+        result = _of_student(student, dataset, config, wanted, teacher, record)
+        result |= {"workdir": str(workdir)}
+        files.write_json(path, result)
+    return result, path
+
+
+def _of_student(student, dataset, config, wanted, teacher, teacher_record):
+    """`evaluate`, and which student it was."""
     mesh = make_mesh()
     taught = _on(mesh, teacher) if teacher else None
-    result = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, record)
-    result |= {
-        "workdir": str(workdir),
+    result = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, teacher_record)
+    return result | {
         "method": config.method,
         "dataset": dataset.name,
         "seed": config.seed,
@@ -204,13 +216,6 @@ def evaluate_workdir(config, workdir):
         "params_sha256": checkpoint.params_sha256(student.variables),
         "config": tree.to_json(config),
     }
-    path = workdir / "eval" / f"{config.eval.source}.json"
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{path.parent}: cannot be made ({error.strerror})") from error
-    files.write_json(path, result)
-    return result, path
 
 
 def _on(mesh, network):

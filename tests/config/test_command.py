@@ -410,9 +410,23 @@ def test_train_prints_and_returns_0(capsys, monkeypatch):
 
 
 def test_eval_prints_and_returns_0(capsys, monkeypatch):
-    monkeypatch.setattr(main, "evaluate_workdir", lambda config, workdir: (RESULT, Path("run/eval/x.json")))
-    assert main.main([SMOKE, "--workdir=run", "--mode=eval"]) == 0
-    assert capsys.readouterr().out.endswith("results are in run/eval/x.json\n")
+    def evaluated(config, workdir, name):
+        return RESULT, Path(workdir) / "eval" / f"{name}.json"
+
+    monkeypatch.setattr(main, "evaluate_workdir", evaluated)
+    assert main.main([SMOKE, "--workdir=run", "--mode=eval", "--eval_name=x-1"]) == 0
+    assert capsys.readouterr().out.endswith("results are in run/eval/x-1.json\n")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "-x", "x" * 101])
+def test_an_evaluations_name_is_a_file_name(capsys, name):
+    (line,) = refused(capsys, SMOKE, "--workdir=run", "--mode=eval", f"--eval_name={name}")
+    assert f"--eval_name: {name!r}; allowed: 1 to 100 of letters, digits" in line
+
+
+def test_an_evaluations_name_is_for_evaluations(capsys):
+    (line,) = refused(capsys, SMOKE, "--workdir=run", "--eval_name=x")
+    assert line.endswith("--eval_name: only --mode=eval reads it")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import resource
 import shutil
 
@@ -230,6 +231,22 @@ def test_json_is_replaced_whole(tmp_path):
     with pytest.raises(TypeError):
         files.write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_two_processes_write_the_same_json_at_once(tmp_path, monkeypatch):
+    """One writes while the other stands between writing its temporary file and renaming it."""
+    path, replace = tmp_path / "results.json", os.replace
+
+    def interrupted(source, target):
+        monkeypatch.setattr(os, "replace", replace)
+        files.write_json(path, {"writer": 2})
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    files.write_json(path, {"writer": 1})
+    assert json.loads(path.read_text()) == {"writer": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
 @pytest.mark.parametrize("text", [None, "{", ""])

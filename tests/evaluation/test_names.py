@@ -1,0 +1,148 @@
+"""Evaluations of one run beside each other: what they are called, and that none replaces another."""
+
+import json
+import re
+
+import pytest
+
+from configs import erm
+from craft_jax import data
+from craft_jax.config import command
+from craft_jax.errors import CheckpointError, ConfigError
+from craft_jax.evaluation import evaluate, names
+from craft_jax.files import lock
+from craft_jax.training import train
+
+
+def make(**overrides):
+    config = erm.get_config("smoke")
+    settings = {"student.name": "tiny", "batch_size": 16, "epochs": 1, "eval.batch_size": 16}
+    settings |= {"eval.corruptions": ("contrast",), "eval.severities": (5,), "eval.max_examples": 0}
+    for key, value in (settings | {"log.progress": False, "log.tensorboard": False} | overrides).items():
+        section, _, leaf = key.rpartition(".")
+        (config[section] if section else config)[leaf] = value
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(digits, tmp_path_factory):
+    """evaluated(name="", **{"eval.key": value}), of one tiny run, and its directory with one evaluation."""
+    workdir = tmp_path_factory.mktemp("names") / "run"
+    train.train_and_evaluate(make(), workdir, digits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda config: digits)
+
+        def evaluated(name="", **overrides):
+            return evaluate.evaluate_workdir(make(**overrides), workdir, name)
+
+        evaluated()
+        yield evaluated, workdir
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """Fails where an evaluation is begun at all."""
+    monkeypatch.setattr(evaluate, "evaluate", lambda *args: pytest.fail("was evaluated"))
+
+
+def test_a_trial_leaves_the_full_evaluation(run):
+    evaluated, workdir = run
+    path = workdir / "eval" / "regenerated.json"
+    before = path.read_bytes()
+    trial, trials_path = evaluated(**{"eval.max_examples": 10})
+    assert trials_path == workdir / "eval" / "regenerated-max_examples=10.json"
+    assert path.read_bytes() == before
+    assert json.loads(trials_path.read_text())["examples"] == trial["examples"] == 10
+    assert json.loads(before)["examples"] == 40
+
+
+def test_the_same_name_and_settings_replace(run):
+    evaluated, _ = run
+    _, path = evaluated("mine")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"step": 1, "params_sha256": "earlier"}))
+    result, again = evaluated("mine", **{"eval.batch_size": 7})  # no figure depends on it
+    assert again == path and json.loads(path.read_text())["params_sha256"] == result["params_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"eval.max_examples": 10}, "examples"),
+        ({"eval.corruptions": ("pixelate",)}, "eval.corruptions"),
+        ({"eval.severities": (1, 5)}, "eval.severities"),
+        ({"eval.teacher": False, "eval.primary_weights": (0.5, 0.5)}, "eval.teacher, eval.primary_weights"),
+    ],
+)
+def test_other_settings_under_a_name_in_use_are_refused_before_any_work(run, unmeasured, change, named):
+    evaluated, workdir = run
+    path = workdir / "eval" / "regenerated.json"
+    before = path.read_bytes()
+    with pytest.raises(
+        ConfigError, match=rf"regenerated\.json: .* differs in {re.escape(named)}; .*--eval_name"
+    ):
+        evaluated("regenerated", **change)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_evaluation_is_not_replaced(run, unmeasured):
+    evaluated, workdir = run
+    (workdir / "eval").mkdir(exist_ok=True)
+    for text in ("{", "[]", "{}", '{"config": {"eval": 1}}'):
+        (workdir / "eval" / "notes.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"notes\.json: no result of an evaluation"):
+            evaluated("notes")
+    (workdir / "eval" / "notes.json").unlink()
+
+
+def test_a_name_is_one_process_at_a_time(run, unmeasured):
+    evaluated, workdir = run
+    with lock(workdir / "eval" / ".twice.lock", wait=False):
+        with pytest.raises(CheckpointError, match="another process"):
+            evaluated("twice")
+    assert not (workdir / "eval" / "twice.json").exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", ".hidden", "a b", "x" * 101, "a\n", "ä"])
+def test_a_name_that_is_no_file_name_is_refused(run, unmeasured, name):
+    evaluated, _ = run
+    with pytest.raises(ConfigError, match="--eval_name"):
+        evaluated(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({}, "regenerated"),
+        ({"eval.batch_size": 3, "eval.clean_every_epochs": 5}, "regenerated"),
+        ({"eval.max_examples": 100}, "regenerated-max_examples=100"),
+        (
+            {"eval.severities": (1, 5), "eval.corruptions": ("fog", "snow")},
+            "regenerated-corruptions=fog+snow-severities=1+5",
+        ),
+        ({"eval.source": "cifar10_1"}, "cifar10_1"),
+        ({"eval.source": "cifar10_c", "eval.dir": "some/CIFAR-10-C/"}, "cifar10_c-dir=CIFAR-10-C"),
+        ({"eval.teacher": False}, "regenerated-teacher=False"),
+    ],
+)
+def test_a_name_says_what_differs_from_the_runs_own(change, name):
+    assert names.default(make(**change), make()) == name
+
+
+def test_long_and_odd_values_are_short_safe_and_told_apart():
+    own, found = make(), set()
+    nineteen = make().eval.corruptions * 19
+    for corruptions in (nineteen, (*nineteen, "fog"), ("a/b",), ("a:b",)):
+        for directory in ("/tmp/" + "x" * 200, "/tmp/" + "y" * 200, "/tmp/ä b"):
+            changes = {"eval.corruptions": corruptions, "eval.dir": directory, "eval.source": "cifar10_c"}
+            changes["eval.reference"] = "runs/erm/seed0"
+            name = names.default(make(**changes), own)
+            assert command.is_eval_name(name)
+            assert name == names.default(make(**changes), own)
+            found.add(name)
+    assert len(found) == 12
+
+
+def test_a_run_of_older_keys_is_no_obstacle():
+    own = make().unlock()
+    del own.eval["teacher"]
+    assert names.default(make(), own) == "regenerated-teacher=True"
