@@ -8,6 +8,7 @@ import numpy as np
 from craft_jax import corruptions
 from craft_jax.evaluation import metrics
 
+LEAST_RISE = 1.0  # points of accuracy; see `against`
 CALIBRATION = ("nll", "ece", "confidence_on_errors")
 
 
@@ -96,33 +97,45 @@ def against(result, reference, same_images=True):
     """Errors relative to a reference's (Hendrycks and Dietterich 2019, section 4), and the plain differences.
 
     A corruption's CE is 100 * sum over severities of the error / the same sum of the reference; its relative
-    CE takes clean error off every error first, so that its denominator can be near zero or negative: read it
-    beside the differences.
+    CE takes clean error off every error first. Where a corruption then costs the reference less than
+    `LEAST_RISE` points of accuracy (mean over severities), relative CE divides by noise and is undefined.
 
     Args:
       result: a summary.
       reference: another of the same cells.
       same_images: whether clean and corrupted figures are of the same images; else relative CE is None.
     Returns:
-      {"ce" and "relative_ce": {name: percent, None over zero}, "mce" and "relative_mce": their means, None
-      where one is undefined, "clean_difference" and "robust_difference": points of accuracy more than the
-      reference's}.
+      {"ce" and "relative_ce": {name: percent, None where undefined}, "mce" and "relative_mce": their means,
+      None where one is undefined, "relative_mce_undefined": why, else None, "clean_difference" and
+      "robust_difference": points of accuracy more than the reference's}.
     """
-    ce, relative = {}, {}
+    ce, relative, small = {}, {}, {}
     for name, accuracies in result["corruptions"].items():
         own, other = _errors(accuracies), _errors(reference["corruptions"][name])
         ce[name] = _percent(own.sum(), other.sum())
         own_rise = own - (100 - result["clean_accuracy"])
         other_rise = other - (100 - reference["clean_accuracy"])
         relative[name] = _percent(own_rise.sum(), other_rise.sum()) if same_images else None
+        if other_rise.mean() < LEAST_RISE:
+            relative[name], small[name] = None, other_rise.mean()
     return {
         "mce": _mean_of_all(ce),
         "relative_mce": _mean_of_all(relative),
+        "relative_mce_undefined": _why_undefined(small, same_images),
         "clean_difference": result["clean_accuracy"] - reference["clean_accuracy"],
         "robust_difference": result["robust_accuracy"] - reference["robust_accuracy"],
         "ce": ce,
         "relative_ce": relative,
     }
+
+
+def _why_undefined(small, same_images):
+    if not same_images:
+        return "clean and corrupted images are not the same"
+    if not small:
+        return None
+    losses = ", ".join(f"{rise:.1f} under {name}" for name, rise in small.items())
+    return f"the reference loses, in points: {losses}; defined from {LEAST_RISE:g}"
 
 
 def _errors(accuracies):

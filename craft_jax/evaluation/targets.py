@@ -100,7 +100,8 @@ def find_reference(workdir, wanted):
     """The result of a reference run that was measured as another is.
 
     Args:
-      workdir: the reference's working directory; its results.json and eval/*.json are searched.
+      workdir: the reference's working directory, whose results.json and eval/*.json are searched; or a JSON
+        file with what a results.json holds.
       wanted: the `identity` of the other.
     Returns:
       The result, as its file has it.
@@ -110,7 +111,8 @@ def find_reference(workdir, wanted):
     if not wanted["cells"]:
         raise ConfigError(f"reference {workdir}: no corruptions to compare; allowed: none for this source")
     faults = []
-    for path in [workdir / "results.json", *sorted((workdir / "eval").glob("*.json"))]:
+    found_in = [workdir / "results.json", *sorted((workdir / "eval").glob("*.json"))]
+    for path in found_in if workdir.is_dir() or workdir.suffix != ".json" else [workdir]:
         try:
             result = files.read_json(path)
             found = identity(result)

@@ -9,7 +9,7 @@ def text(result):
     """What a finished run or an evaluation prints.
 
     Args:
-      result: the contents of results.json or eval/SOURCE.json.
+      result: the contents of results.json or eval/NAME.json.
     Returns:
       Several lines of text; "-" stands where nothing was evaluated.
     """
@@ -58,9 +58,11 @@ def _source(result):
 
 
 def _against(reference):
+    why = reference.get("relative_mce_undefined")  # absent from results of older versions
+    relative = number(reference["relative_mce"]) + (f" ({why})" if why else "")
     return (
-        f"against {reference['reference']}: mCE {number(reference['mce'])}, relative mCE "
-        f"{number(reference['relative_mce'])}; clean {reference['clean_difference']:+.2f}, "
+        f"against {reference['reference']}: mCE {number(reference['mce'])}, relative mCE {relative}; "
+        f"clean {reference['clean_difference']:+.2f}, "
         f"robust {reference['robust_difference']:+.2f} points"
     )
 

@@ -1,4 +1,4 @@
-"""Runs in, tables out: one row a run in each."""
+"""Runs in, tables out: one row a run in each, and one an evaluation."""
 
 from pathlib import Path
 
@@ -20,20 +20,42 @@ RUN_COLUMNS = (
     "primary",
 )
 PART_COLUMNS = ("run", *ACCURACIES, "NLL", "ECE", "agreement")
+EVALUATION_COLUMNS = (
+    *("run", "evaluation", "source", "step", "images", "cells"),
+    *("clean", "robust", "shifted"),
+)
 REFERENCE_COLUMNS = ("run", "mCE", "relative mCE", "clean difference", "robust difference")
 
 
-def read(workdirs):
-    """[(workdir, contents of its results.json)].
+def read(paths):
+    """[(name, contents)] of results.
 
+    Args:
+      paths: working directories of runs, or JSON files with what a run's results.json holds.
+    Returns:
+      A directory's name is its path as given, a file's its stem (its path where two have the same stem).
     Raises:
-      CheckpointError: a directory has none, or one that no run has written.
+      CheckpointError: there is no such file, or it is no result of a run.
     """
-    results = [(str(path), files.read_json(Path(path) / "results.json")) for path in workdirs]
-    for path, result in results:
+    stems = [Path(path).stem for path in paths]
+    named = []
+    for path, stem in zip(paths, stems, strict=True):
+        directory = directory_of(path)
+        result = files.read_json(Path(directory) / "results.json" if directory else path)
         if not isinstance(result, dict) or not {"status", "config", "method"} <= result.keys():
-            raise CheckpointError(f"{path}/results.json: not the result of a run")
-    return results
+            raise CheckpointError(
+                f"{f'{directory}/results.json' if directory else path}: not the result of a run; allowed: a "
+                "run's directory (which shows its evaluations too) or a file with what its results.json holds"
+            )
+        named.append((directory or (stem if stems.count(stem) == 1 else str(path)), result))
+    return named
+
+
+def directory_of(path):
+    """The directory of a run, of its path or of that of its results.json; None for another JSON file."""
+    if Path(path).suffix != ".json" or Path(path).is_dir():
+        return str(path)
+    return str(Path(path).parent) if Path(path).name == "results.json" else None
 
 
 def rows(results):
@@ -101,13 +123,39 @@ def parts(results):
     return lines
 
 
+def evaluations(paths):
+    """The rows of a table of the evaluations beside a run's own: DIR/eval/NAME.json.
+
+    Args:
+      paths: as for `read`; a file has none.
+    Raises:
+      CheckpointError: a file there is no result of an evaluation.
+    """
+    lines = []
+    for directory in filter(None, map(directory_of, paths)):
+        for path in sorted(Path(directory, "eval").glob("*.json")):
+            result = files.read_json(path)
+            try:
+                lines.append((directory, path.stem, *_evaluation(result)))
+            except (KeyError, TypeError, AttributeError) as error:
+                raise CheckpointError(f"{path}: not the result of an evaluation") from error
+    return lines
+
+
+def _evaluation(result):
+    shifted = result["shifted"]["accuracy"] if result["shifted"] else None
+    counts = (result["step"], result["examples"], len(targets.cells_of(result)))
+    figures = (result["clean_accuracy"], result["robust_accuracy"], shifted)
+    return result["source"], *map(str, counts), *map(number, figures)
+
+
 def against(results, reference):
-    """The rows of a third table: errors relative to those of the run in `reference`.
+    """The rows of a third table: errors relative to those of the run `reference`; and lines below it.
 
     Raises:
       ConfigError: a run was evaluated on other images, corruptions or severities than the reference.
     """
-    lines = []
+    lines, notes = [], [f"against {reference}; differences in points of accuracy"]
     for workdir, result in results:
         if result["status"] != "done":
             continue
@@ -115,4 +163,7 @@ def against(results, reference):
         figures = robustness.against(result, other, result.get("same_images", True))
         differences = [f"{figures[name]:+.2f}" for name in ("clean_difference", "robust_difference")]
         lines.append((workdir, number(figures["mce"]), number(figures["relative_mce"]), *differences))
-    return lines
+        if why := figures["relative_mce_undefined"]:
+            note = f"relative mCE: - ({why})"
+            notes += [note] if note not in notes else []
+    return lines, notes

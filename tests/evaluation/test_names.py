@@ -96,9 +96,9 @@ def test_a_file_that_is_no_evaluation_is_not_replaced(run, unmeasured):
 
 def test_a_name_is_one_process_at_a_time(run, unmeasured):
     evaluated, workdir = run
-    with lock(workdir / "eval" / ".twice.lock", wait=False):
-        with pytest.raises(CheckpointError, match="another process"):
-            evaluated("twice")
+    held = lock(workdir / "eval" / ".twice.lock", wait=False)
+    with held, pytest.raises(CheckpointError, match="another process"):
+        evaluated("twice")
     assert not (workdir / "eval" / "twice.json").exists()
 
 

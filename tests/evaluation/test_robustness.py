@@ -107,10 +107,34 @@ def test_a_denominator_of_zero_is_said():
     assert found["robust_difference"] == pytest.approx(10.0)
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "relative", "said"),
+    [
+        ([90.0, None, None, None, 89.4], None, "0.3 under fog"),  # rises of 0 and 0.6
+        ([91.0] * 5, None, "-1.0 under fog"),  # better than clean: the ratio would be negative
+        ([90.0, None, None, None, 88.0], 1000.0, None),  # rises of 0 and 2: 1 point on average
+    ],
+)
+def test_a_reference_that_loses_next_to_nothing(accuracies, relative, said):
+    reference = result(90.0, fog=accuracies, snow=[50.0] * 5)
+    table = {"fog": [None if a is None else 80.0 for a in accuracies], "snow": [70.0] * 5}
+    found = robustness.against(result(90.0, **table), reference)
+    assert found["relative_ce"]["fog"] == (relative and pytest.approx(relative))
+    assert found["relative_ce"]["snow"] == pytest.approx(50.0)
+    if said:
+        assert found["relative_mce"] is None and said in found["relative_mce_undefined"]
+        assert "snow" not in found["relative_mce_undefined"]
+    else:
+        assert found["relative_mce"] == pytest.approx((1000 + 50) / 2)
+        assert found["relative_mce_undefined"] is None
+    json.dumps(found)
+
+
 def test_no_relative_error_where_clean_images_are_others():
     own, reference = result(95.0, fog=[90.0] * 5), result(90.0, fog=[80.0] * 5)
     found = robustness.against(own, reference, same_images=False)
     assert found["mce"] == pytest.approx(50.0) and found["relative_mce"] is None
+    assert found["relative_mce_undefined"] == "clean and corrupted images are not the same"
 
 
 def test_calibration_of_a_network_that_is_not_finite():

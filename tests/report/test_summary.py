@@ -80,6 +80,14 @@ def test_a_reference_and_its_differences():
     assert line.endswith("; clean +1.26, robust +0.00 points")
 
 
+def test_a_relative_error_that_is_undefined_says_why():
+    cells = {name: [a and 91.0 for a in row] for name, row in result()["corruptions"].items()}
+    own, steady = result(), result(corruptions=cells)  # of 91.256 clean
+    against = {"reference": "runs/erm", **robustness.against(own, steady)}
+    text = summary.text(result(against_reference=against))
+    assert "relative mCE - (the reference loses, in points: 0.3 under contrast, 0.3 under jpeg" in text
+
+
 def test_a_natural_shift_has_no_corruptions():
     natural = network(91.0, None) | {"primary_metric": None, "source": "cifar10_1", "source_record": {}}
     natural |= {"shifted": {"accuracy": 83.25, "nll": 0.7, "ece": 0.04}, "against_reference": None}

@@ -1,6 +1,10 @@
 """The table of finished runs."""
 
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 from craft_jax.report import __main__ as report
 
@@ -24,7 +28,7 @@ def write(path, **changes):
         "trained_corruptions": ["spatter"],
         "config": {"student": {"name": "resnet8"}, "views": {"ce_views": "all", "distill_views": "all"}},
     }
-    path.mkdir()
+    path.mkdir(parents=True)
     (path / "results.json").write_text(json.dumps(result | changes))
     return str(path)
 
@@ -112,3 +116,62 @@ def test_a_directory_without_a_result_is_named(tmp_path, capsys):
         (tmp_path / "results.json").write_text(text)
         assert report.main([str(tmp_path)]) == 2
         assert "results.json: not the result of a run" in capsys.readouterr().err
+
+
+def test_evaluations_beside_the_runs_own(tmp_path, capsys):
+    craft = write(tmp_path / "craft")
+    (tmp_path / "craft" / "eval").mkdir()
+    measured = {"step": 40, "source": "regenerated", "examples": 100, "shifted": None}
+    measured |= {"clean_accuracy": 90.0, "robust_accuracy": 70.0}
+    measured |= {"corruptions": {"fog": [70.0, None, None, None, 70.0]}}
+    natural = {"source": "cifar10_1", "shifted": {"accuracy": 83.25}, "robust_accuracy": None}
+    for name, result in (("trial", measured), ("natural", measured | natural | {"corruptions": {}})):
+        (tmp_path / "craft" / "eval" / f"{name}.json").write_text(json.dumps(result))
+    assert report.main([str(tmp_path / "craft" / "results.json")]) == 0  # named by its directory
+    found = [cells_of(line) for line in capsys.readouterr().out.splitlines()]
+    assert [craft, "natural", "cifar10_1", "40", "100", "0", "90.00", "-", "83.25"] in found
+    assert [craft, "trial", "regenerated", "40", "100", "2", "90.00", "70.00", "-"] in found
+    (tmp_path / "craft" / "eval" / "trial.json").write_text("{}")
+    assert report.main([craft]) == 2
+    assert "eval/trial.json: not the result of an evaluation" in capsys.readouterr().err
+
+
+def test_files_in_place_of_directories(tmp_path, capsys):
+    """As under results/: a file is called by its stem, and by its path where another is called so too."""
+    write(tmp_path / "a")
+    shutil.move(tmp_path / "a" / "results.json", tmp_path / "a" / "kd_seed0.json")
+    path = str(tmp_path / "a" / "kd_seed0.json")
+    assert report.main([path, "--reference", path]) == 0
+    out = capsys.readouterr().out
+    assert cells_of(out.splitlines()[2])[0] == "kd_seed0"
+    assert ["kd_seed0", "100.00", "100.00", "+0.00", "+0.00"] in [cells_of(x) for x in out.splitlines()]
+    other = str(shutil.copytree(tmp_path / "a", tmp_path / "b") / "kd_seed0.json")
+    assert report.main([path, other]) == 0
+    assert [cells_of(x)[0] for x in capsys.readouterr().out.splitlines()[2:4]] == [path, other]
+
+
+def test_the_projects_own_results_are_read(capsys):
+    paths = sorted(map(str, (Path(__file__).parents[2] / "results" / "digits").glob("*.json")))
+    assert report.main(paths) == 0
+    rows = capsys.readouterr().out.splitlines()[2 : 2 + len(paths)]
+    assert [cells_of(row)[0] for row in rows] == [Path(path).stem for path in paths]
+
+
+def test_a_reference_that_loses_nothing_is_said_below_the_table(tmp_path, capsys):
+    craft = write(tmp_path / "craft")
+    steady = write(tmp_path / "erm", clean_accuracy=80.3)
+    assert report.main([craft, "--reference", steady]) == 0
+    out = capsys.readouterr().out
+    assert ["100.00", "-", "+10.93", "+0.00"] in [cells_of(line)[1:] for line in out.splitlines()]
+    assert (
+        "relative mCE: - (the reference loses, in points: 0.3 under fog, 0.3 under snow; defined from 1)"
+        in out
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    """As `| head -1` does, but certain to be gone before anything is written."""
+    words = [sys.executable, "-m", "craft_jax.report", write(tmp_path / "craft")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
