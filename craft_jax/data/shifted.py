@@ -17,6 +17,7 @@ import numpy as np
 
 from craft_jax.data import shifted_tfds
 from craft_jax.data.dataset import Dataset, foreign
+from craft_jax.data.shifted_match import LEAST_SHARE, share_found
 from craft_jax.errors import DataError
 
 SEVERITIES = 5
@@ -50,7 +51,8 @@ def load(config: Any, dataset: Dataset) -> Shifted:
 
     Args:
       config: reads eval.source, eval.dir, eval.corruptions, eval.severities, eval.max_examples, data.dir.
-      dataset: what the model was trained on: its classes and its image shape must be the files'.
+      dataset: what the model was trained on: files must be of its test images, which their shape, labels and
+        pixels say (`shifted_match.share_found`, in the record; None where pixels cannot tell).
     Raises:
       DataError: what is missing or wrong, all of it in one message.
     """
@@ -79,6 +81,9 @@ def _load_files(config: Any, dataset: Dataset) -> Shifted:
     labels, label_faults = _read_labels(directory, rows, dataset)
     note, note_faults = _read_note(directory, names)
     faults += label_faults + note_faults
+    found = None if faults else share_found(arrays, labels, dataset)
+    if found is not None and found < LEAST_SHARE:
+        faults.append(_strangers(found, note, dataset))
     if faults:
         raise DataError(
             f"eval.dir={config.eval.dir} cannot be used as {config.eval.source}:\n"
@@ -94,9 +99,18 @@ def _load_files(config: Any, dataset: Dataset) -> Shifted:
         "examples": count,
         "files": {f"{name}.npy": (directory / f"{name}.npy").stat().st_size for name in names},
         "fingerprint": _fingerprint(labels, arrays),
+        "found_among_test_images": found,
         "regenerated": note,
     }
     return Shifted(labels[:count], names, functools.partial(_block, arrays, each, count), record)
+
+
+def _strangers(found, note, dataset):
+    made_from = f"{NOTE} names {note['data']['name']}. " if note else ""
+    return (
+        f"the images are not {dataset.name}'s test images under corruption: {100 * found:.0f}% of a sample "
+        f"were found among them. {made_from}Are these the files of another data set?"
+    )
 
 
 def _block(arrays, each, count, name, severity):
@@ -182,7 +196,9 @@ def _read_note(directory, names):
         return None, []
     try:
         note = json.loads(path.read_text())
-        foreign_files = [f"{name}.npy" for name in names if f"{name}.npy" not in note["files"]]
+        there = [f"{name}.npy" for name in names if (directory / f"{name}.npy").exists()]
+        foreign_files = [file for file in there if file not in note["files"]]
+        note["data"]["name"]  # for `_strangers`
     except (OSError, ValueError) as error:
         return None, [f"{NOTE} cannot be read: {error}"]
     except (TypeError, KeyError):

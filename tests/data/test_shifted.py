@@ -43,8 +43,8 @@ def settings(make_config, tmp_path):
 def write(folder, dataset, count=8, repeat=5, **arrays):
     """Files in the published layout; returns {name: images (5 count, H, W, 3)}."""
     rng = np.random.default_rng(count)
-    shape = (5 * count, *dataset.test_images.shape[1:])
-    images = {name: rng.integers(0, 256, shape).astype(np.uint8) for name in NAMES}
+    clean = np.tile(dataset.test_images[:count], (5, 1, 1, 1)) // 2
+    images = {name: clean + rng.integers(0, 64, clean.shape).astype(np.uint8) for name in NAMES}
     labels = np.tile(dataset.test_labels[:count], repeat).astype(np.uint8)
     for name, array in ({**images, "labels": labels} | arrays).items():
         np.save(folder / f"{name}.npy", array)
@@ -119,7 +119,9 @@ def test_the_record_is_json_and_knows_other_files(settings, digits, tmp_path):
     images["fog"][32, 0, 0, 0] ^= 1  # the first image at severity 5
     np.save(tmp_path / "fog.npy", images["fog"])
     assert shifted.load(settings(), digits).record["fingerprint"] != first["fingerprint"]
-    write(tmp_path, digits, labels=np.tile(np.roll(digits.test_labels[:8], 1), 5))
+    order = np.roll(np.arange(40), 1)
+    images, labels = digits.test_images[order], digits.test_labels[order]
+    write(tmp_path, dataclasses.replace(digits, test_images=images, test_labels=labels))
     assert shifted.load(settings(), digits).record["fingerprint"] != first["fingerprint"]
 
 
@@ -203,6 +205,51 @@ def test_labels_of_another_data_set_with_fewer_classes(settings, digits, tmp_pat
     assert shifted.load(settings(), many).labels.tolist() == labels[::-1].tolist()
 
 
+def relabelled(digits, images):
+    return dataclasses.replace(digits, name="npz", test_images=images)
+
+
+def test_images_of_another_data_set_whose_labels_fit(settings, digits, tmp_path):
+    """As many of each class, in the same order: pixels alone can tell."""
+    whole = data.load(settings())
+    rows = [np.flatnonzero(whole.train_labels == label)[i] for i, label in enumerate(digits.test_labels)]
+    others = whole.train_images[rows, ::2, ::2]  # of the same classes
+    write(tmp_path, digits, 40)
+    message = fails(settings(), relabelled(digits, others))
+    assert "the images are not npz's test images under corruption: " in message
+    assert "Are these the files of another data set?" in message
+    assert shifted.load(settings(), digits).record["found_among_test_images"] == 1
+
+
+def test_files_in_another_order_are_known(settings, digits, tmp_path):
+    """As the published files, whose order is not TFDS's."""
+    order = np.random.default_rng(1).permutation(40)
+    theirs = dataclasses.replace(
+        digits, test_images=digits.test_images[order], test_labels=digits.test_labels[order]
+    )
+    write(tmp_path, theirs, 40)
+    assert shifted.load(settings(), digits).record["found_among_test_images"] == 1
+
+
+def test_test_images_that_repeat_are_found(settings, digits, tmp_path):
+    twice = dataclasses.replace(
+        digits,
+        test_images=np.repeat(digits.test_images, 2, axis=0),
+        test_labels=np.repeat(digits.test_labels, 2),
+    )
+    images = np.tile(digits.test_images[:8], (5, 1, 1, 1))
+    write(tmp_path, digits, fog=images)
+    assert (
+        shifted.load(settings(**{"eval.corruptions": ("fog",)}), twice).record["found_among_test_images"] == 1
+    )
+
+
+def test_images_without_contrast_tell_nothing(settings, digits, tmp_path):
+    write(tmp_path, digits, fog=np.zeros((40, SIDE, SIDE, 3), np.uint8))
+    loaded = shifted.load(settings(**{"eval.corruptions": ("fog",)}), digits)
+    assert loaded.record["found_among_test_images"] is None
+
+
 def test_a_directory_that_is_not_there_or_one_too_high(settings, digits, tmp_path):
     for wrong in ("", str(tmp_path / "none")):
         assert f"eval.dir={wrong} is not a directory" in fails(settings(**{"eval.dir": wrong}), digits)
@@ -262,6 +309,20 @@ def test_our_files_are_in_the_published_types_and_say_what_they_are(made, settin
     }
 
 
+def test_our_files_of_another_data_set_are_refused(made, settings, digits):
+    """A folder of digits given to a student of others, whose labels are as many and the same."""
+    config = settings(**{"eval.dir": str(made), "eval.corruptions": MADE})
+    others = np.random.default_rng(0).integers(0, 256, digits.test_images.shape).astype(np.uint8)
+    message = fails(config, relabelled(digits, others))
+    assert "found among them. regenerated.json names digits. Are these" in message
+
+
+def test_a_missing_file_is_listed_once(made, settings, digits):
+    config = settings(**{"eval.dir": str(made), "eval.corruptions": (*MADE, "fog")})
+    message = fails(config, digits)
+    assert message.count("fog.npy") == 1 and "fog.npy is missing" in message
+
+
 def test_files_are_added_but_not_replaced_unasked(made, digits, tmp_path):
     out = shutil.copytree(made, tmp_path / "copy")
     before = {p.name: p.read_bytes() for p in out.iterdir()}
@@ -303,7 +364,7 @@ def test_a_stranger_beside_ours_is_neither_kept_nor_called_ours(made, digits, tm
     config.eval.corruptions = (*MADE, "snow")
     with pytest.raises(DataError, match=r"snow\.npy is not among the files that regenerated\.json names"):
         shifted.load(config, digits)
-    for note in ("null", "{}", "[]"):
+    for note in ("null", "{}", "[]", '{"files": {}}'):
         (out / shifted.NOTE).write_text(note)
         with pytest.raises(DataError, match=r"regenerated\.json is not what launch/make_cifar_c\.py writes"):
             shifted.load(config, digits)
