@@ -20,7 +20,6 @@ from tqdm import tqdm
 from craft_jax import corruptions, data, files, methods
 from craft_jax.config import rules, tree
 from craft_jax.corruptions.ops import to_unit
-from craft_jax.errors import CheckpointError
 from craft_jax.evaluation import metrics, names, robustness, targets
 from craft_jax.mesh import make_mesh, replicated_on, split_over
 from craft_jax.runs import checkpoint, directory, predict, teachers
