@@ -24,7 +24,6 @@ import functools
 import json
 import os
 import sys
-import time
 
 # JAX and XLA read these once: nothing may have imported them before.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -65,7 +64,6 @@ def main(argv):
     parser.add_argument("--devices", type=int, default=1, help="H100s in one machine; default 1")
     parser.add_argument("--json", action="store_true", help="the figures as JSON in the last line")
     arguments = parser.parse_args(argv)
-    jax.config.update("jax_enable_compilation_cache", False)  # or seconds would be those of reading a file
     config = setting.configuration(arguments.method)
     if arguments.devices < 1 or config.batch_size % arguments.devices:
         parser.error(f"--devices={arguments.devices}; allowed: what divides the batch, {config.batch_size}")
@@ -97,9 +95,7 @@ def compile_step(config, mesh):
         "label": jax.ShapeDtypeStruct((size,), np.int32, sharding=split),
         "index": jax.ShapeDtypeStruct((size,), np.int32, sharding=split),
     }
-    lowered = jit_step(run).lower(state, teacher, batch)
-    began = time.perf_counter()
-    return lowered.compile(), time.perf_counter() - began
+    return setting.compiled(jit_step(run).lower(state, teacher, batch))
 
 
 def shapes_of(function, sharding):

@@ -2,10 +2,12 @@
 
 import argparse
 import importlib
+import time
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from craft_jax import methods, models
 from craft_jax.training.step import make_run
@@ -86,3 +88,16 @@ def run_of(config, dataset):
 def teacher_variables(run):
     """Fresh ones, () for a method without a teacher."""
     return run.teacher.init(jax.random.key(1), (1, *SHAPE)) if run.teacher else ()
+
+
+def compiled(lowered):
+    """(the compiled program, seconds), by compiling in earnest and not from JAX's cache on the disk."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX looks at the setting once
+    try:
+        began = time.perf_counter()
+        return lowered.compile(), time.perf_counter() - began
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()

@@ -17,7 +17,7 @@ Printed, and the keys of --json (one object, the last line): method, preset, dev
     ratio              of the two; the goal is 1.10, for CRD on a CPU 1.25
     images_per_s       of the step, each image counted once, however many views it has
     compile_s          seconds of compiling the step
-    peak_bytes         memory of the step on a device, its state, batch and teacher included (XLA's figure)
+    peak_bytes         memory of the step on a device by XLA's plan: state, teacher, batch and temporaries
 """
 
 import functools
@@ -43,7 +43,6 @@ LEAST_ROUNDS = 5  # however short --seconds is
 
 def main(argv):
     arguments, config = setting.parse("step", __doc__, argv)
-    jax.config.update("jax_enable_compilation_cache", False)  # or seconds would be those of reading a file
     programs, compiled = build(config)
     turns = measure(programs, arguments.seconds)
     report(arguments.method, arguments.preset, config, turns, compiled, arguments.json)
@@ -110,12 +109,8 @@ def build(config):
     images = jax.device_put(make_views(batch["image"], 0), split)
 
     state = fresh()
-    began = time.perf_counter()
-    step = jit_step(run).lower(state, teacher, batch).compile()
-    compiled = {
-        "compile_s": time.perf_counter() - began,
-        "peak_bytes": step.memory_analysis().peak_memory_in_bytes,
-    }
+    step, seconds = setting.compiled(jit_step(run).lower(state, teacher, batch))
+    compiled = {"compile_s": seconds, "peak_bytes": planned_bytes(step)}
 
     def floor(run, teacher):
         jitted = jax.jit(functools.partial(floor_step, run), donate_argnums=0, out_shardings=replicated)
@@ -132,6 +127,13 @@ def build(config):
         network = jax.jit(functools.partial(teacher_alone, run))
         programs["teacher"] = lambda: network(teacher, images)
     return programs, compiled
+
+
+def planned_bytes(compiled):
+    """What a program occupies on a device by XLA's plan; a donated argument and its output are one."""
+    plan = compiled.memory_analysis()
+    arguments, outputs = plan.argument_size_in_bytes, plan.output_size_in_bytes
+    return arguments + outputs - plan.alias_size_in_bytes + plan.temp_size_in_bytes
 
 
 def floor_state(run, state):
