@@ -8,7 +8,8 @@ paper's; a CPU wants cifar10_cpu or smoke). The bare step is the same compiled f
 one batch that lies on the device. Both take turns in one process, and the median of the ratios of
 neighbouring turns counts. A turn of the loop is timed by its own clock, from the end of its first step; so
 left out are compiling, opening the logs and copying the data to the device, once a run. Checkpoints (one in
-1,000 steps, written while training goes on) and evaluations are left out too.
+1,000 steps, written while training goes on) and evaluations are left out too. What the loop does once a run
+to tell how long it takes, waiting for its first steps one by one, is in every turn: let turns be long.
 
 Printed, and the keys of --json (one object, the last line): method, preset, device, and
 
@@ -84,7 +85,7 @@ def bare(step, state, teacher, batch, steps):
 
 def looped(run, step, state, teacher, dataset, steps):
     """(state, seconds a step) of `fit`, without its first step."""
-    checkpoints = SimpleNamespace(save=lambda *_, **__: None, wait_until_finished=lambda: None)
+    checkpoints = SimpleNamespace(save=lambda *_, **__: None, wait=lambda: None)
     quiet = io.StringIO()
     with (
         tempfile.TemporaryDirectory() as workdir,

@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from craft_jax import methods, models
+from craft_jax.config import tree
 from craft_jax.training.step import make_run
 
 SHAPE = (32, 32, 3)  # of CIFAR's images
@@ -79,10 +80,10 @@ def generated(images):
 def run_of(config, dataset):
     """The Run of a configuration, its teacher untrained where the method has one."""
     _, taught = methods.METHODS[config.method].views(config)
-    teacher = Frozen(
-        models.build(config.teacher.name, CLASSES, dtype=config.dtype, mean=dataset.mean, std=dataset.std)
-    )
-    return make_run(config, dataset, teacher if taught else None, _STEPS)
+    if not taught:
+        return make_run(config, dataset, None, _STEPS)
+    trained = make_run(tree.teacher_config(config), dataset, None, _STEPS)
+    return make_run(config, dataset, Frozen(trained.student), _STEPS)
 
 
 def teacher_variables(run):
