@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from launch.benchmarks import corruptions as benchmark
 from tests.corruptions.test_helpers import photographs
 
 
@@ -22,10 +23,9 @@ def script(name):
 
 @pytest.fixture
 def bench(monkeypatch):
-    module = script("bench")
-    monkeypatch.setattr(module, "SECONDS", 0.001)
-    monkeypatch.setattr(module, "ROUNDS", 2)
-    return module
+    monkeypatch.setattr(benchmark, "SECONDS", 0.001)
+    monkeypatch.setattr(benchmark, "ROUNDS", 2)
+    return script("bench")
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def test_bench_prints_and_writes_the_same_figures(bench, tmp_path, capsys):
 
 def test_bench_takes_the_faster_reference(bench, monkeypatch):
     """Two programs, one that waits: the other is the one to beat."""
-    slow = bench.REFERENCES["contrast"]
+    slow = benchmark.REFERENCES["contrast"]
     quick = slow._replace(apply=lambda image, severity: None, library="quick")
-    monkeypatch.setitem(bench.ORIGINALS, "contrast", quick)
-    medians, ours = bench.compare("contrast", photographs(), 3)
+    monkeypatch.setitem(benchmark.ORIGINALS, "contrast", quick)
+    medians, ours = benchmark.compare("contrast", photographs(), 3)
     assert medians["quick"] < medians["NumPy"] and 0 < ours < 1
 
 

@@ -1,0 +1,131 @@
+"""The step as XLA compiles it for an NVIDIA H100, on a machine that has none.
+
+    python3 -m venv /tmp/cuda && /tmp/cuda/bin/pip install -r requirements.txt "jax[cuda12]"    # 5.6 GB
+    /tmp/cuda/bin/python launch/bench.py gpu [--method=craft] [--devices=1] [--json]
+
+The CUDA wheels bring XLA's compiler for GPUs, which needs neither a GPU nor a driver. The step is that of the
+paper's preset (configs/METHOD.py: batch 128, ResNet-56 to ResNet-20, M = 2), at 32x32, with 50,000 training
+images behind it. Nothing runs, so there are no times but the compiler's, and kernels are not tuned: what a
+real H100 runs may differ in kind, not in how often the GPU waits for the host. Lines of log about a plugin
+that is registered already, or about CUB's scratch sizes, mean nothing.
+
+Printed, and the keys of --json (one object, the last line):
+
+    compile_s      seconds
+    launches       kernels a step; launch/benchmarks/hlo.py says what counts as one
+    conditionals   in the program; beside it how many are run a step, for the host waits in each
+    unknown_loops  loops in the program whose length the compiler does not know: the host waits in each turn
+    collectives    a step, over all devices at once; not among the launches
+    temp_bytes     temporary memory, a device
+"""
+
+import argparse
+import functools
+import json
+import os
+import sys
+
+# JAX and XLA read these once: nothing may have imported them before.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_gpu_autotune_level=0"  # tuning would run kernels on a GPU
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+
+from craft_jax.mesh import replicated_on, split_over
+from craft_jax.methods import METHODS
+from craft_jax.training.step import init_state, jit_step
+from launch.benchmarks import hlo, setting
+
+_INSTALL = 'python3 -m venv /tmp/cuda && /tmp/cuda/bin/pip install -r requirements.txt "jax[cuda12]"'
+
+# What the compiler would ask the device.
+_H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: 84942979072 shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 } registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA"
+dnn_version_info { major: 9 minor: 8 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        prog="bench.py gpu", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--method", choices=METHODS, default="craft")
+    parser.add_argument("--devices", type=int, default=1, help="H100s in one machine; default 1")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON in the last line")
+    arguments = parser.parse_args(argv)
+    config = setting.configuration(arguments.method)
+    if arguments.devices < 1 or config.batch_size % arguments.devices:
+        parser.error(f"--devices={arguments.devices}; allowed: what divides the batch, {config.batch_size}")
+    try:
+        mesh = h100_mesh(arguments.devices)
+    except NotImplementedError:
+        print(f"bench.py gpu: JAX's CUDA wheels are not installed here; {_INSTALL}", file=sys.stderr)
+        sys.exit(2)
+    report(arguments.method, arguments.devices, *compile_step(config, mesh), arguments.json)
+
+
+def h100_mesh(devices):
+    """A mesh of H100s that are not there. Raises NotImplementedError without the CUDA wheels."""
+    shape = f"1x1x{devices}"
+    topology = topologies.get_topology_desc(shape, "cuda", topology=shape, target_config=_H100)
+    return jax.sharding.Mesh(np.array(topology.devices), ("data",))
+
+
+def compile_step(config, mesh):
+    """(the compiled step of a configuration on a mesh, seconds of compiling); from shapes alone."""
+    dataset = setting.generated(images=0)
+    run = setting.run_of(config, dataset)._replace(mesh=mesh)
+    whole, split = replicated_on(mesh), split_over(mesh)
+    state = shapes_of(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels), whole)
+    teacher = shapes_of(functools.partial(setting.teacher_variables, run), whole)
+    size = config.batch_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((size, *setting.SHAPE), np.uint8, sharding=split),
+        "label": jax.ShapeDtypeStruct((size,), np.int32, sharding=split),
+        "index": jax.ShapeDtypeStruct((size,), np.int32, sharding=split),
+    }
+    return setting.compiled(jit_step(run).lower(state, teacher, batch))
+
+
+def shapes_of(function, sharding):
+    """What `function()` would return, as shapes that lie on a sharding."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(function)
+    )
+
+
+def report(method, devices, compiled, seconds, as_json):
+    counts = hlo.count(compiled.as_text())
+    temporary = compiled.memory_analysis().temp_size_in_bytes
+    kinds = ", ".join(f"{number} {kind}" for kind, number in counts.kinds.most_common(8))
+    least = "at least " * (counts.unknown_loops > 0)
+    print(f"{method}, {devices} x NVIDIA H100, JAX {jax.__version__}")
+    print(f"compile           {seconds:.0f} s")
+    print(f"launches          {least}{counts.launches} a step: {kinds} ...")
+    print(f"conditionals      {counts.conditionals}: {least}{counts.waits} waits for the host a step")
+    print(f"loops             {counts.loops}, {counts.unknown_loops} of unknown length")
+    print(f"collectives       {counts.collectives} a step")
+    print(f"temporary memory  {temporary / 2**20:.0f} MiB a device")
+    if as_json:
+        facts = {
+            "method": method,
+            "devices": devices,
+            "compile_s": round(seconds, 1),
+            "launches": counts.launches,
+            "conditionals": counts.conditionals,
+            "unknown_loops": counts.unknown_loops,
+            "collectives": counts.collectives,
+            "temp_bytes": temporary,
+        }
+        print(json.dumps(facts))

@@ -1,0 +1,205 @@
+"""A step over its floor: what distillation costs beyond running the two networks.
+
+    python launch/bench.py step [--method=craft] [--preset=cifar10_cpu] [--seconds=60] [--json]
+
+The step is the jitted one that training calls, on the preset of configs/METHOD.py (none: the paper's; a CPU
+wants cifar10_cpu or smoke). Its floor forwards the teacher, where the method has one, and the student, and
+updates the student by plain cross-entropy, on the same views, made before the clock starts. Both donate
+their state and take turns in one process, so that what else the machine does falls on both; medians count,
+and the ratio is the median of the ratios of neighbouring turns. The parts are timed in the same turns, each
+a program of its own; the losses, with all that only the whole step does, are the rest.
+
+Images and labels are uniform random, 50,000 of them behind the step, 32x32. Networks are untrained.
+
+Printed, and the keys of --json (one object, the last line): method, preset, device, and
+
+    step_ms, floor_ms  milliseconds
+    ratio              of the two; the goal is 1.10, for CRD on a CPU 1.25
+    images_per_s       of the step, each image counted once, however many views it has
+    compile_s          seconds of compiling the step
+    peak_bytes         memory of the step on a device by XLA's plan: state, teacher, batch and temporaries
+"""
+
+import functools
+import itertools
+import json
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from craft_jax import losses, streams, views
+from craft_jax.mesh import replicated_on, split_over
+from craft_jax.training.step import forward, init_state, jit_step
+from launch.benchmarks import setting
+from launch.benchmarks.machine import machine
+
+TURN = 0.2  # seconds that a turn lasts at least: a device that runs ahead is waited for once a turn
+LEAST_ROUNDS = 5  # however short --seconds is
+
+
+def main(argv):
+    arguments, config = setting.parse("step", __doc__, argv)
+    programs, compiled = build(config)
+    turns = measure(programs, arguments.seconds)
+    report(arguments.method, arguments.preset, config, turns, compiled, arguments.json)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The programs: the step, its floor, the parts
+
+
+def floor_step(run, state, teacher, images, labels):
+    """What no distillation with these networks and views can do without: (state, outputs).
+
+    Args:
+      run: a Run; static.
+      state: {"student", "optimizer"}; donated.
+      teacher: the teacher's variables, () for none.
+      images: (B, V, H, W, 3) float32 in [0, 1], V the most views that a network forwards.
+      labels: (B,) int32.
+    """
+    seen, taught = run.method.views(run.config)
+    # An output, or the compiler would leave the teacher out.
+    outputs = {"teacher": teacher_alone(run, teacher, images)} if taught and run.teacher else {}
+
+    def loss(params):
+        variables = {**state["student"], "params": params}
+        student, batch_stats = forward(run.student, variables, images[:, :seen], train=True)
+        each = jax.vmap(losses.cross_entropy, in_axes=(1, None))(student.logits, labels)
+        return jnp.mean(each), batch_stats
+
+    params = state["student"]["params"]
+    (outputs["loss"], batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    updates, optimizer = run.optimizer.update(gradient, state["optimizer"], params)
+    student = {"params": optax.apply_updates(params, updates), "batch_stats": batch_stats}
+    return {"student": student, "optimizer": optimizer}, outputs
+
+
+def teacher_alone(run, teacher, images):
+    taught = run.method.views(run.config)[1]
+    return forward(run.teacher, teacher, images[:, :taught], train=False)[0].logits
+
+
+def views_alone(run, images, step):
+    config = run.config
+    key = functools.partial(streams.stream, config.seed, step)
+    count = max(run.method.views(config))
+    return views.make(key(streams.CROPS), key(streams.CORRUPTIONS), images, count, config, run.mesh)
+
+
+def build(config):
+    """({name: a call that starts it and returns what to wait for}, what is known of the compiled step)."""
+    dataset = setting.generated(images=config.batch_size)
+    run = setting.run_of(config, dataset)
+    replicated, split = replicated_on(run.mesh), split_over(run.mesh)
+    place = functools.partial(jax.jit, out_shardings=replicated)
+    teacher = place(functools.partial(setting.teacher_variables, run))()
+    fresh = place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))
+    batch = {
+        "image": dataset.train_images,
+        "label": dataset.train_labels[: config.batch_size],
+        "index": np.arange(config.batch_size, dtype=np.int32),
+    }
+    batch = jax.device_put(batch, split)
+    make_views = jax.jit(functools.partial(views_alone, run))
+    images = jax.device_put(make_views(batch["image"], 0), split)
+
+    state = fresh()
+    step, seconds = setting.compiled(jit_step(run).lower(state, teacher, batch))
+    compiled = {"compile_s": seconds, "peak_bytes": planned_bytes(step)}
+
+    def floor(run, teacher):
+        jitted = jax.jit(functools.partial(floor_step, run), donate_argnums=0, out_shardings=replicated)
+        return repeated(jitted, floor_state(run, fresh()), teacher, images, batch["label"])
+
+    numbers = itertools.count()
+    programs = {
+        "step": repeated(step, state, teacher, batch),
+        "floor": floor(run, teacher),
+        "views": lambda: make_views(batch["image"], next(numbers)),
+        "student": floor(run._replace(teacher=None), ()),
+    }
+    if run.teacher:
+        network = jax.jit(functools.partial(teacher_alone, run))
+        programs["teacher"] = lambda: network(teacher, images)
+    return programs, compiled
+
+
+def planned_bytes(compiled):
+    """What a program occupies on a device by XLA's plan; a donated argument and its output are one."""
+    plan = compiled.memory_analysis()
+    arguments, outputs = plan.argument_size_in_bytes, plan.output_size_in_bytes
+    return arguments + outputs - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+
+
+def floor_state(run, state):
+    """The part of a fresh state that the floor has: no method's parameters, no memory."""
+    student = state["student"]
+    optimizer = jax.jit(run.optimizer.init, out_shardings=replicated_on(run.mesh))(student["params"])
+    return {"student": student, "optimizer": optimizer}
+
+
+def repeated(program, state, *arguments):
+    """A call that runs (state, ...) -> (state, outputs) from where the last one left."""
+
+    def call():
+        nonlocal state
+        state, outputs = program(state, *arguments)
+        return state, outputs
+
+    return call
+
+
+# ----------------------------------------------------------------------------------------------------
+# The clock
+
+
+def measure(programs, seconds):
+    """Seconds a call: {name: one figure a round}. Every program has a turn a round."""
+    counts = {}
+    for name, call in programs.items():
+        jax.block_until_ready(call())  # compiles
+        counts[name] = max(1, round(TURN / turn(call, 1)))
+    turns = {name: [] for name in programs}
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds or len(turns["step"]) < LEAST_ROUNDS:
+        for name, call in programs.items():
+            turns[name].append(turn(call, counts[name]))
+    return turns
+
+
+def turn(call, count):
+    began = time.perf_counter()
+    for _ in range(count):
+        waited_for = call()
+    jax.block_until_ready(waited_for)
+    return (time.perf_counter() - began) / count
+
+
+def report(method, preset, config, turns, compiled, as_json):
+    medians = {name: statistics.median(times) for name, times in turns.items()}
+    ratio = statistics.median(s / f for s, f in zip(turns["step"], turns["floor"], strict=True))
+    step, floor = medians.pop("step"), medians.pop("floor")
+    parts = {**medians, "losses": step - sum(medians.values())}
+    rate = config.batch_size / step
+    print(f"{method}, preset {preset or 'of the paper'}; {machine()}; {len(turns['step'])} rounds")
+    print(f"step     {1000 * step:.1f} ms, {rate:,.0f} images/s, floor {1000 * floor:.1f} ms")
+    print(f"ratio    {ratio:.3f}")
+    print("shares   " + ", ".join(f"{name} {100 * part / step:.0f}%" for name, part in parts.items()))
+    print(f"compile  {compiled['compile_s']:.1f} s")
+    print(f"memory   {compiled['peak_bytes'] / 2**20:.0f} MiB a device")
+    if as_json:
+        facts = {
+            "method": method,
+            "preset": preset,
+            "device": jax.devices()[0].device_kind,
+            "step_ms": 1000 * step,
+            "floor_ms": 1000 * floor,
+            "ratio": ratio,
+            "images_per_s": rate,
+        }
+        print(json.dumps(facts | compiled))
