@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-ROOT = Path(__file__).parent.parent
+ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 CONSTRAINTS = sorted(ROOT.glob("constraints-*.txt"))
 PYTHON = """#!/bin/bash
 case "$*" in
