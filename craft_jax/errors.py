@@ -17,6 +17,10 @@ class CheckpointError(CraftError, ValueError):
     """A working directory or checkpoint that does not fit the run that asks for it."""
 
 
+class MethodError(CraftError, TypeError):
+    """A method whose terms the step cannot minimise; the message names the method and the term."""
+
+
 class TrainingStopped(CraftError, ArithmeticError):
     """A loss or a gradient was not finite; the last good checkpoint is kept."""
 
