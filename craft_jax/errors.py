@@ -23,6 +23,10 @@ class NumericsError(CraftError, ArithmeticError):
     """An installation whose sums are wrong, or known to be; the message says which to install."""
 
 
+class MethodError(CraftError, TypeError):
+    """A method whose terms the step cannot minimise; the message names the method and the term."""
+
+
 class TrainingStopped(CraftError, ArithmeticError):
     """A loss or a gradient was not finite; the last good checkpoint is kept."""
 

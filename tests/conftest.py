@@ -25,19 +25,24 @@ from configs import attkd, augmix, craft, crd, erm, kd
 from craft_jax import data, models
 from craft_jax.models.resnet import ResNet
 
+TINY = functools.partial(ResNet, 8, stem=4, widths=(4, 4, 8))
 CONFIGS = {"erm": erm, "augmix": augmix, "kd": kd, "attkd": attkd, "crd": crd, "craft": craft}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_network():
     """A ResNet-8 of 4 and 8 channels, by the name "tiny" for the length of the session."""
-    models.REGISTRY["tiny"] = functools.partial(ResNet, 8, stem=4, widths=(4, 4, 8))
+    models.REGISTRY["tiny"] = TINY
     yield
     del models.REGISTRY["tiny"]
 
 
 @pytest.fixture(scope="session")
 def digits():
+    return small_digits()
+
+
+def small_digits():
     """The embedded digits at 16x16: 72 training and 40 test images."""
     config = erm.get_config("smoke")
     whole = data.load(config)
@@ -51,38 +56,38 @@ def digits():
     )
 
 
+def small_config(method="erm", **overrides):
+    """A run of 12 steps on the tiny network; overrides are {"dotted.key": value}."""
+    config = CONFIGS[method].get_config("smoke")
+    settings = {
+        "student.name": "tiny",
+        "teacher.name": "tiny",
+        "teacher.epochs": 1,
+        "batch_size": 16,
+        "teacher.batch_size": 16,
+        "epochs": 3,  # 4 steps each
+        "crd.negatives": 40,
+        "views.corruptions": ("speckle_noise", "gaussian_blur"),
+        "views.severities": (3,),
+        "eval.corruptions": ("contrast",),
+        "eval.severities": (5,),
+        "eval.max_examples": 0,
+        "eval.batch_size": 16,
+        "checkpoint.every_steps": 4,
+        "log.every_steps": 1,
+        "log.progress": False,
+        "log.tensorboard": False,
+    }
+    for key, value in (settings | overrides).items():
+        section, _, leaf = key.rpartition(".")
+        (config[section] if section else config)[leaf] = value
+    return config
+
+
 @pytest.fixture
 def make_config(tmp_path):
-    """make_config(method, **{"dotted.key": value}): a run of 12 steps on the tiny network."""
-
-    def make(method="erm", **overrides):
-        config = CONFIGS[method].get_config("smoke")
-        settings = {
-            "student.name": "tiny",
-            "teacher.name": "tiny",
-            "teacher.cache": str(tmp_path / "teachers"),
-            "teacher.epochs": 1,
-            "batch_size": 16,
-            "teacher.batch_size": 16,
-            "epochs": 3,  # 4 steps each
-            "crd.negatives": 40,
-            "views.corruptions": ("speckle_noise", "gaussian_blur"),
-            "views.severities": (3,),
-            "eval.corruptions": ("contrast",),
-            "eval.severities": (5,),
-            "eval.max_examples": 0,
-            "eval.batch_size": 16,
-            "checkpoint.every_steps": 4,
-            "log.every_steps": 1,
-            "log.progress": False,
-            "log.tensorboard": False,
-        }
-        for key, value in (settings | overrides).items():
-            section, _, leaf = key.rpartition(".")
-            (config[section] if section else config)[leaf] = value
-        return config
-
-    return make
+    """`small_config` whose teachers lie in the test's own directory."""
+    return functools.partial(small_config, **{"teacher.cache": str(tmp_path / "teachers")})
 
 
 @pytest.fixture(scope="module")

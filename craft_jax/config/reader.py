@@ -36,7 +36,18 @@ def load(spec, overrides=(), training=True):
         raise ConfigError("\n".join([fault, *_other_faults(path, preset, overrides, training)])) from error
     if not isinstance(config, ml_collections.ConfigDict):
         raise ConfigError(f"--config={spec}: get_config returned {type(config).__name__}, not a ConfigDict")
+    if unusable := [f"config.{k}: {v!r}; {_VALUES}" for k, v in flatten(config).items() if not _usable(v)]:
+        raise ConfigError("\n".join(f"--config={spec}: {fault}" for fault in unusable))
     return apply(config, overrides, training)
+
+
+_VALUES = "allowed: a bool, an integer, a float, a string, or a tuple of such"
+
+
+def _usable(value):
+    """Whether a value can be overridden and comes back from config.json as it was."""
+    values = value if type(value) is tuple else (value,)
+    return all(type(v) in (bool, int, float, str) for v in values)
 
 
 def _other_faults(path, preset, overrides, training):
@@ -119,6 +130,8 @@ def _parse(key, text, default):
             return text.lower() == "true"
         raise ConfigError(f"config.{key}: {text!r} is not a bool; allowed: True, False")
     if kind is tuple:
+        if not default:
+            raise ConfigError(f"config.{key}: empty where it is defined, so that its type is not known")
         items = [t.strip().strip("'\"") for t in text.strip().strip("()[]").split(",")]
         element = type(default[0])
         return tuple(_parse(key, item, element()) for item in items if item)

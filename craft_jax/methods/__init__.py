@@ -1,13 +1,14 @@
 """Which losses a method adds up, with which weights. `METHODS` is the registry: name -> Method."""
 
 from craft_jax.methods import attention, augmix, craft, crd, erm, kd
-from craft_jax.methods.common import Method, Signals, Terms
+from craft_jax.methods.common import Method, Signals, Terms, check_terms
 
 __all__ = [
     "METHODS",
     "Method",
     "Signals",
     "Terms",
+    "check_terms",
     "makes_views",
     "needs_teacher",
     "notes",

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from craft_jax import losses
+from craft_jax.errors import MethodError
 
 
 class Signals(NamedTuple):
@@ -136,3 +137,34 @@ def logit_kd(config, s):
 def view(outputs, v):
     """Outputs with leaves (B, V, ...) -> Outputs of one view, (B, ...)."""
     return jax.tree.map(lambda x: x[:, v], outputs)
+
+
+def check_terms(name, terms, memory):
+    """Refuse what a step cannot minimise, log or keep; costs nothing once compiled.
+
+    Args:
+      name: the method's.
+      terms: what its `terms` returned.
+      memory: the memory before the step.
+    Raises:
+      MethodError: the first fault, with the term's name.
+    """
+
+    def fault(what, found, allowed):
+        return MethodError(f"method {name}: {what}: {found}; allowed: {allowed}")
+
+    if not isinstance(terms, Terms):
+        raise fault("what `terms` returns", type(terms).__name__, "a methods.Terms")
+    if not isinstance(terms.losses, dict) or not terms.losses:
+        raise fault("its losses", repr(terms.losses), "a dict of one term at least, name -> scalar")
+    for term, value in terms.losses.items():
+        if not isinstance(value, jax.Array | float) or not jnp.issubdtype(
+            jnp.result_type(value), jnp.floating
+        ):
+            raise fault(f"term {term}", getattr(value, "dtype", type(value).__name__), "a float")
+        if jnp.shape(value):
+            raise fault(f"term {term}", f"shape {jnp.shape(value)}", "a scalar, as jnp.mean of it is")
+    if jax.tree.structure(terms.memory) != jax.tree.structure(memory):
+        raise fault(
+            "its memory", jax.tree.structure(terms.memory), f"as before, {jax.tree.structure(memory)}"
+        )

@@ -76,8 +76,9 @@ def embeddings(head, pooled):
 def draw_negatives(key, labels, classes, num_classes, count):
     """Row numbers of other classes, without replacement, at no sort an example.
 
-    For each class the rows outside it, in one random order; an example takes `count` consecutive ones,
-    circular, from an offset of its own.
+    For each class of the batch the rows outside it, in one random order; an example takes `count`
+    consecutive ones, circular, from an offset of its own. Classes that the batch lacks take no memory: at
+    most B x N numbers, as many as the scores against a bank.
 
     Args:
       key: a scalar key.
@@ -91,18 +92,21 @@ def draw_negatives(key, labels, classes, num_classes, count):
     order_key, offset_key = jax.random.split(key)
     size = labels.shape[0]
     order = jax.random.permutation(order_key, size)
+    drawn = labels[order]
 
     def outside(c):
-        is_out = labels[order] != c
+        is_out = drawn != c
         # A scatter to the running count compacts; what is inside the class goes past the end, dropped.
         place = jnp.where(is_out, jnp.cumsum(is_out) - 1, size)
         return jnp.zeros_like(order).at[place].set(order, mode="drop"), jnp.sum(is_out)
 
-    rows, sizes = jax.vmap(outside)(jnp.arange(num_classes))
-    available = sizes[classes]
+    most = min(num_classes, classes.shape[0])  # classes in one batch
+    present, own = jnp.unique(classes, size=most, fill_value=-1, return_inverse=True)
+    rows, sizes = jax.vmap(outside)(present)
+    available = sizes[own]
     offsets = jax.random.randint(offset_key, classes.shape, 0, available)
     picks = (offsets[:, None] + jnp.arange(count)) % available[:, None]
-    return rows[classes[:, None], picks].astype(jnp.int32)
+    return rows[own[:, None], picks].astype(jnp.int32)
 
 
 def start(config, memory, anchors, index, labels, key, num_classes):

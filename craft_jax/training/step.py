@@ -100,6 +100,7 @@ def train_step(run, state, teacher, batch):
                 key=key(streams.METHOD),
             ),
         )
+        methods.check_terms(config.method, terms, state["memory"])
         return sum(terms.losses.values()), (terms, outputs, batch_stats)
 
     trained = {"student": state["student"]["params"], "method": state["method"]}

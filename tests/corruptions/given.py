@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from craft_jax.corruptions import CORRUPTIONS, blur, digital, frost, spatter, weather
+from craft_jax.corruptions import CORRUPTIONS, blur, digital, spatter, weather
 from craft_jax.corruptions.ops import gaussian_taps, truncate
 from tests.corruptions.references import ELASTIC, GLASS, MOTION
 from tests.corruptions.references import REFERENCES as PLAIN
-from tests.corruptions.references_layers import FOG, SNOW, SPATTER
+from tests.corruptions.references_layers import FOG, SNOW, SPATTER, frost_crop
 from tests.corruptions.references_layers import REFERENCES as LAYERS
 
 REFERENCES = PLAIN | LAYERS
@@ -73,7 +73,7 @@ def both(name, images, severity, random):
     Args:
       images: (B, 32, 32, 3) uint8.
       random: a NumPy Generator that draws for both; for frost it gives the JAX version's keys, whose
-        crops the reference takes.
+        three uniform numbers place the reference's crop.
     """
     reference = REFERENCES[name]
     draws = [reference.draw(random, severity, image.shape) for image in images]
@@ -85,7 +85,8 @@ def both(name, images, severity, random):
         keys = jax.random.split(jax.random.key(int(random.integers(1 << 31))), len(images))
         got = keyed(name, severity)(keys, levels)
         if name == "frost":
-            draws = [(layer,) for layer in np.asarray(crops(images.shape[1:])(keys), float)]
+            chance = jax.vmap(lambda key: jax.random.uniform(key, (3,)))(keys)
+            draws = [(frost_crop(c, image.shape),) for c, image in zip(chance, images, strict=True)]
     want = [reference.apply(image, severity, *d) for image, d in zip(images, draws, strict=True)]
     return np.asarray(got).astype(int), np.stack(want).astype(int)
 
@@ -94,8 +95,3 @@ def both(name, images, severity, random):
 def keyed(name, severity):
     one = functools.partial(CORRUPTIONS[name], severity=severity)
     return jax.jit(jax.vmap(lambda key, image: truncate(one(key, image))))
-
-
-@functools.cache
-def crops(shape):
-    return jax.jit(jax.vmap(lambda key: frost.frost_crop(key, shape)))

@@ -4,7 +4,10 @@ Spatter takes five steps of OpenCV: without it they are loops over pixels here, 
 it, originals.py has them as the original does.
 """
 
+import functools
+
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from craft_jax.corruptions import frost as pictures_of_frost
@@ -85,12 +88,28 @@ def snowed(image, layer, degrees, zoom, threshold, radius, sigma, blend, motion=
 FROST = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))
 
 
+@functools.cache
+def pictures():
+    """Every fifth pixel of the five photographs; without them the textures, which have no original."""
+    folder = pictures_of_frost._folder()
+    if folder is None:
+        return pictures_of_frost._textures(5)
+    whole = [np.asarray(Image.open(folder / name).convert("RGB")) for name in pictures_of_frost.FILES]
+    return [picture[2::5, 2::5] for picture in whole]
+
+
+def frost_crop(chance, shape):
+    """The crop of `shape` at three numbers in [0, 1): which picture, how far down, how far right."""
+    which, down, right = np.float32(chance)
+    picture = pictures()[int(which * 5)]
+    top = int(down * np.float32(picture.shape[0] - shape[0]))
+    left = int(right * np.float32(picture.shape[1] - shape[1]))
+    return picture[top : top + shape[0], left : left + shape[1]]
+
+
 def frost_draws(random, severity, shape):
-    """A crop of one of five pictures; they stay in memory, where the original reads them each time."""
-    pictures, sizes = pictures_of_frost._pictures(pictures_of_frost._reduction(shape))
-    index = random.integers(len(sizes))
-    top, left = random.integers(0, sizes[index] - shape[:2])
-    return (pictures[index, top : top + shape[0], left : left + shape[1]],)
+    """A crop of one of the pictures; they stay in memory, where the original reads them each time."""
+    return (frost_crop(random.random(3), shape),)
 
 
 def frost(image, severity, layer):

@@ -1,5 +1,6 @@
 """CRD as its paper has it: whole steps against float64 loops, negatives by counting."""
 
+import functools
 import math
 
 import jax
@@ -187,6 +188,44 @@ def test_negatives_are_other_classes_without_replacement_and_all_alike():
     allowed = LABELS[None] != np.asarray(classes)[:, None]
     expected = 300 * K / 20  # 20 of the 30 rows are outside a class
     assert np.all(np.abs(counts[allowed] - expected) < 5 * math.sqrt(expected))
+
+
+@pytest.mark.parametrize("num_classes", [3, 40])
+def test_negatives_against_loops(num_classes):
+    """The draws of the scheme, then plain loops: filter one order, wrap around from the offset."""
+    random = np.random.default_rng(num_classes)
+    labels = random.integers(0, num_classes, 60).astype(np.int32)
+    classes = np.append(labels[:6], labels[0])  # one class at least twice
+    key, count = jax.random.key(5), 17
+    order_key, offset_key = jax.random.split(key)
+    order = np.asarray(jax.random.permutation(order_key, len(labels)))
+    outside = [[row for row in order if labels[row] != c] for c in classes]
+    available = jnp.asarray([len(rows) for rows in outside])
+    offsets = jax.random.randint(offset_key, classes.shape, 0, available)
+    expected = [
+        [rows[(int(offset) + k) % len(rows)] for k in range(count)]
+        for rows, offset in zip(outside, offsets, strict=True)
+    ]
+    found = crd.draw_negatives(key, jnp.asarray(labels), jnp.asarray(classes), num_classes, count)
+    np.testing.assert_array_equal(found, expected)
+
+
+def largest(jaxpr):
+    """The most elements that any array within a jaxpr has, those inside its calls and loops included."""
+    sizes = [math.prod(v.aval.shape) for equation in jaxpr.eqns for v in equation.outvars]
+    for equation in jaxpr.eqns:
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(value, "eqns"):
+                sizes.append(largest(value))
+    return max(sizes, default=0)
+
+
+def test_negatives_take_no_memory_for_classes_that_the_batch_lacks():
+    rows, batch, num_classes, count = 100_000, 16, 1000, 4096
+    draw = functools.partial(crd.draw_negatives, num_classes=num_classes, count=count)
+    shapes = [jax.ShapeDtypeStruct((n,), jnp.int32) for n in (rows, batch)]
+    traced = jax.make_jaxpr(draw)(jax.random.key(0), *shapes)
+    assert batch * count <= largest(traced.jaxpr) <= batch * rows  # not num_classes * rows
 
 
 def test_as_many_negatives_as_there_are_rows_outside():

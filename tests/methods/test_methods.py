@@ -343,27 +343,37 @@ def test_craft_variants(settings):
     check(make_config("craft", **settings))
 
 
-def test_settings_change_the_value():
-    """Or a setting that is read nowhere would pass the tests above by giving the reference's default."""
-    names = ("ce", "kd", "contrastive", "dealign")
+MOVES = {  # CRAFT's settings -> the terms that they bear on
+    ("views__ce_views", "all"): {"ce"},
+    ("views__distill_views", "all"): {"kd"},
+    ("kd__weight", 0.3): {"kd"},
+    ("kd__temperature", 5.0): {"kd"},
+    ("contrastive__weight", 0.3): {"contrastive"},
+    ("contrastive__temperature", 0.2): {"contrastive"},
+    ("contrastive__anchor", "clean"): {"contrastive"},
+    ("contrastive__positives", "each"): {"contrastive"},
+    ("contrastive__mask_same_class", True): {"contrastive"},
+    ("contrastive__stages", (3,)): {"contrastive", "dealign"},
+    ("dealign__weight", 0.3): {"dealign"},
+    ("dealign__form", "shift"): {"dealign"},
+    ("dealign__kind", "per_view"): {"dealign"},
+    ("dealign__eps", 0.5): {"dealign"},
+    ("reliability__alpha", 4.0): {"kd", "contrastive", "dealign"},
+    ("reliability__beta", 0.5): {"kd", "contrastive", "dealign"},
+    ("reliability__gamma", 0.9): {"kd", "contrastive", "dealign"},
+}
 
-    def values(**settings):
-        config = make_config("craft", **settings)
-        return [ref_terms(config, make_signals(config))[name] for name in names]
 
-    base = values()
-    for setting, moves in {
-        ("views__ce_views", "all"): {"ce"},
-        ("views__distill_views", "all"): {"kd"},
-        ("contrastive__anchor", "clean"): {"contrastive"},
-        ("contrastive__positives", "each"): {"contrastive"},
-        ("contrastive__mask_same_class", True): {"contrastive"},
-        ("dealign__form", "shift"): {"dealign"},
-        ("dealign__kind", "per_view"): {"dealign"},
-        ("reliability__gamma", 0.9): {"kd", "contrastive", "dealign"},
-    }.items():
-        moved = values(**dict([setting]))
-        assert {n for n, a, b in zip(names, base, moved, strict=True) if abs(a - b) > 1e-4} == moves, setting
+@functools.cache
+def craft_losses(**settings):
+    return check(make_config("craft", **settings))[0].losses
+
+
+@pytest.mark.parametrize("setting", MOVES, ids=lambda s: "-".join(map(str, s)))
+def test_settings_change_the_value(setting):
+    """Of the terms that they bear on, and of no other: the method's own values, held to the reference."""
+    base, moved = craft_losses(), craft_losses(**dict([setting]))
+    assert {name for name in base if abs(base[name] - moved[name]) > 1e-4} == MOVES[setting]
 
 
 def test_craft_weighs_by_reliability():
