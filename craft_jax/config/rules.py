@@ -100,10 +100,11 @@ def _training_faults(config):
         yield f"config.views.kind: {config.views.kind!r}; allowed for the method augmix: 'augmix'"
     if config.method == "augmix" and config.views.count == 0:
         yield "config.views.count: 0; allowed for the method augmix: at least 1 (its paper's is 2)"
-    lanes = config.views.lanes
-    if _makes_views(config) and not augmix and lanes > 0 and (config.batch_size % lanes or lanes % devices):
+    lanes, batch = config.views.lanes, config.batch_size
+    deals = _makes_views(config) and not augmix and lanes > 0 and batch > 0
+    if deals and (batch % lanes or lanes % devices):
         yield (
-            f"config.views.lanes: {lanes}; allowed: a divisor of batch_size={config.batch_size} that is a "
+            f"config.views.lanes: {lanes}; allowed: a divisor of batch_size={batch} that is a "
             f"multiple of the {devices} devices"
         )
 

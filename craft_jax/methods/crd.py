@@ -109,42 +109,52 @@ def draw_negatives(key, labels, classes, num_classes, count):
     return rows[own[:, None], picks].astype(jnp.int32)
 
 
+def begin(config, s):
+    """The memory, each side's Z fixed by the first batch: N times the mean of exp(<anchor, row> / tau)."""
+    if not config.crd.weight:
+        return s.memory
+    anchors = _embedded(s, 0, 0)
+    rows = _banks(config, s.memory, anchors)
+    memory = dict(s.memory)
+    for side, other in (_SIDES, _SIDES[::-1]):
+        scores = product("bd,nd->bn", anchors[side], rows[other])
+        memory[f"z_{side}"] = len(rows[other]) * jnp.mean(jnp.exp(scores / config.crd.temperature))
+    return memory
+
+
+def _embedded(s, v, t):
+    """{side: (B, 128)}: the student's view v and the teacher's view t through their heads."""
+    return {
+        "student": embeddings(s.params["student"], s.student.pooled[:, v]),
+        "teacher": embeddings(s.params["teacher"], s.teacher.pooled[:, t]),
+    }
+
+
+def _banks(config, memory, anchors):
+    """{side: (N, 128)}: the memory's, or this batch's own."""
+    return {side: memory[f"bank_{side}"] for side in _SIDES} if config.crd.bank == "memory" else anchors
+
+
 def start(config, memory, anchors, index, labels, key, num_classes):
-    """What a step scores against: (banks, positives, negatives, memory with Z fixed).
+    """What a step scores against: (banks, positives, negatives).
 
     Args:
       config: reads crd.*.
-      memory: from `init` or `update`.
+      memory: from `begin` or `update`.
       anchors: {side: (B, 128)} embeddings of view 0.
       index: (B,) rows of the images in the training set.
       labels: (B,) classes.
       key: a scalar key.
       num_classes: static.
     Returns:
-      banks {side: (N, 128)}; positives (B,) and negatives (B, K) row numbers, -1 for none; memory.
+      banks {side: (N, 128)}; positives (B,) and negatives (B, K) row numbers, -1 for none.
     """
+    banks = _banks(config, memory, anchors)
     if config.crd.bank == "memory":
-        banks = {side: memory[f"bank_{side}"] for side in _SIDES}
-        positives = index
         negatives = draw_negatives(key, memory["labels"], labels, num_classes, config.crd.negatives)
-    else:
-        banks = anchors
-        positives = jnp.arange(labels.shape[0])
-        negatives = jnp.where(labels[:, None] != labels, positives, -1)
-    fixed = dict(memory)
-    for side, other in (_SIDES, _SIDES[::-1]):
-        fixed[f"z_{side}"] = _fix_z(memory[f"z_{side}"], anchors[side], banks[other], config.crd.temperature)
-    return banks, positives, negatives, fixed
-
-
-def _fix_z(z, anchors, bank, temperature):
-    """Z as it stands, or at the first batch N times the mean of exp(<anchor, row> / tau)."""
-
-    def estimate():
-        scores = jax.lax.stop_gradient(product("bd,nd->bn", anchors, bank))
-        return bank.shape[0] * jnp.mean(jnp.exp(scores / temperature))
-
-    return jax.lax.cond(z > 0, lambda: z, estimate)
+        return banks, index, negatives
+    positives = jnp.arange(labels.shape[0])
+    return banks, positives, jnp.where(labels[:, None] != labels, positives, -1)
 
 
 def loss(config, embedded, banks, positives, negatives, memory):
@@ -179,22 +189,14 @@ def _terms(config, s):
     if not config.crd.weight:
         return Terms(ce, memory=s.memory)
 
-    def embedded(v, t):
-        return {
-            "student": embeddings(s.params["student"], s.student.pooled[:, v]),
-            "teacher": embeddings(s.params["teacher"], s.teacher.pooled[:, t]),
-        }
+    anchors = _embedded(s, 0, 0)
+    scored = start(config, s.memory, anchors, s.index, s.labels, s.key, s.student.logits.shape[-1])
 
-    anchors = embedded(0, 0)
-    banks, positives, negatives, memory = start(
-        config, s.memory, anchors, s.index, s.labels, s.key, s.student.logits.shape[-1]
-    )
+    def one_view(v, t):
+        return loss(config, _embedded(s, v, t), *scored, s.memory)
 
-    def scored(v, t):
-        return loss(config, embedded(v, t), banks, positives, negatives, memory)
-
-    terms = {**ce, "crd": config.crd.weight * jnp.mean(distill(config, s, scored))}
-    return Terms(terms, memory=update(config, memory, anchors, s.index))
+    terms = {**ce, "crd": config.crd.weight * jnp.mean(distill(config, s, one_view))}
+    return Terms(terms, memory=update(config, s.memory, anchors, s.index))
 
 
 def _reads(config):
@@ -206,6 +208,7 @@ METHOD = Method(
     _terms,
     views=lambda config: distilled_views(config, config.crd.weight),
     init=init,
+    begin=begin,
     check=check,
     reads=_reads,
 )

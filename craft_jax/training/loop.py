@@ -13,7 +13,7 @@ from craft_jax.training import interrupt
 from craft_jax.training.batches import Batches
 from craft_jax.training.clock import Clock
 from craft_jax.training.logs import MetricWriter
-from craft_jax.training.step import jit_step
+from craft_jax.training.step import begin, jit_step
 
 
 def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdir):
@@ -30,6 +30,8 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     config = run.config
     train_step = jit_step(run)
     batches = Batches(dataset, config.batch_size, config.seed, run.mesh)
+    if start == 0:
+        state = begin(run, state, teacher, batches(0))
     bar = functools.partial(tqdm, desc=config.method, disable=not config.log.progress, mininterval=1.0)
     pending, clock, done = [], Clock(start), start
     with (

@@ -71,39 +71,15 @@ def train_step(run, state, teacher, batch):
       (state, metrics), metrics a dict of float32 scalars and of histograms.
     """
     config, step = run.config, state["step"]
-    key = functools.partial(streams.stream, config.seed, step)
-    seen, taught = run.method.views(config)
-    images = views.make(
-        key(streams.CROPS),
-        key(streams.CORRUPTIONS),
-        batch["image"],
-        max(seen, taught),
-        config,
-        run.mesh,
-    )
-    teacher_outputs = None
-    if taught:
-        teacher_outputs, _ = forward(run.teacher, teacher, images[:, :taught], train=False)
+    images, teacher_outputs = _shown(run, step, teacher, batch)
 
     def loss(trained):
-        variables = {**state["student"], "params": trained["student"]}
-        outputs, batch_stats = forward(run.student, variables, images[:, :seen], train=True)
-        terms = run.method.terms(
-            config,
-            methods.Signals(
-                labels=batch["label"],
-                student=outputs,
-                teacher=jax.lax.stop_gradient(teacher_outputs),
-                params=trained["method"],
-                memory=state["memory"],
-                index=batch["index"],
-                key=key(streams.METHOD),
-            ),
-        )
+        signals, batch_stats = _signals(run, state, trained, images, teacher_outputs, batch)
+        terms = run.method.terms(config, signals)
         methods.check_terms(config.method, terms, state["memory"])
-        return sum(terms.losses.values()), (terms, outputs, batch_stats)
+        return sum(terms.losses.values()), (terms, signals.student, batch_stats)
 
-    trained = {"student": state["student"]["params"], "method": state["method"]}
+    trained = _trained(state)
     (total, (terms, outputs, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
     updates, optimizer_state = run.optimizer.update(gradient, state["optimizer"], trained)
     trained = optax.apply_updates(trained, updates)
@@ -127,6 +103,58 @@ def train_step(run, state, teacher, batch):
         counts, _ = jnp.histogram(terms.reliability, bins=_HISTOGRAM_BINS, range=(0.0, 1.0))
         metrics |= {"reliability": jnp.mean(terms.reliability), "reliability_histogram": counts}
     return new_state, metrics
+
+
+def _shown(run, step, teacher, batch):
+    """The views of a step, (B, V, H, W, 3), and the teacher's Outputs on its share of them or None."""
+    config = run.config
+    seen, taught = run.method.views(config)
+    crop_key, corruption_key = (
+        streams.stream(config.seed, step, name) for name in (streams.CROPS, streams.CORRUPTIONS)
+    )
+    images = views.make(crop_key, corruption_key, batch["image"], max(seen, taught), config, run.mesh)
+    if not taught:
+        return images, None
+    return images, forward(run.teacher, teacher, images[:, :taught], train=False)[0]
+
+
+def _signals(run, state, trained, images, teacher_outputs, batch):
+    """(Signals, new batch_stats): the student of `trained` on its share of the views."""
+    seen, _ = run.method.views(run.config)
+    variables = {**state["student"], "params": trained["student"]}
+    outputs, batch_stats = forward(run.student, variables, images[:, :seen], train=True)
+    signals = methods.Signals(
+        labels=batch["label"],
+        student=outputs,
+        teacher=jax.lax.stop_gradient(teacher_outputs),
+        params=trained["method"],
+        memory=state["memory"],
+        index=batch["index"],
+        key=streams.stream(run.config.seed, state["step"], streams.METHOD),
+    )
+    return signals, batch_stats
+
+
+def _trained(state):
+    return {"student": state["student"]["params"], "method": state["method"]}
+
+
+def begin(run, state, teacher, batch):
+    """The state before the first step, with the memory that the method makes of the first batch.
+
+    Args:
+      run, state, teacher, batch: as for `train_step`; nothing is donated.
+    """
+    if run.method.begin is None:
+        return state
+
+    def memory(state, teacher, batch):
+        images, teacher_outputs = _shown(run, state["step"], teacher, batch)
+        signals, _ = _signals(run, state, _trained(state), images, teacher_outputs, batch)
+        return run.method.begin(run.config, signals)
+
+    made = jax.jit(memory, out_shardings=replicated_on(run.mesh))(state, teacher, batch)
+    return {**state, "memory": made}
 
 
 def jit_step(run):

@@ -32,7 +32,7 @@ import jax
 from craft_jax.mesh import replicated_on
 from craft_jax.training import loop
 from craft_jax.training.batches import Batches
-from craft_jax.training.step import init_state, jit_step
+from craft_jax.training.step import begin, init_state, jit_step
 from launch.benchmarks import setting
 from launch.benchmarks.machine import machine
 
@@ -55,6 +55,7 @@ def measure(config, seconds):
     teacher = place(functools.partial(setting.teacher_variables, run))()
     state = place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))()
     batch = Batches(dataset, config.batch_size, config.seed, run.mesh)(0)
+    state = begin(run, state, teacher, batch)
     step = jit_step(run)
 
     state, _ = bare(step, state, teacher, batch, 1)  # compiles

@@ -33,7 +33,7 @@ import optax
 
 from craft_jax import losses, streams, views
 from craft_jax.mesh import replicated_on, split_over
-from craft_jax.training.step import forward, init_state, jit_step
+from craft_jax.training.step import begin, forward, init_state, jit_step
 from launch.benchmarks import setting
 from launch.benchmarks.machine import machine
 
@@ -108,7 +108,7 @@ def build(config):
     make_views = jax.jit(functools.partial(views_alone, run))
     images = jax.device_put(make_views(batch["image"], 0), split)
 
-    state = fresh()
+    state = begin(run, fresh(), teacher, batch)
     step, seconds = setting.compiled(jit_step(run).lower(state, teacher, batch))
     compiled = {"compile_s": seconds, "peak_bytes": planned_bytes(step)}
 

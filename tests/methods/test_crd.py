@@ -39,10 +39,11 @@ def signals(config, seed, views=1, memory=None, params=None):
         )
         for width in WIDTHS
     ]
-    if memory is None:
+    fresh = memory is None
+    if fresh:
         params, memory = crd.init(config, jax.random.key(3), *sides, LABELS)
     index = np.int32([7, 2, 21, 12]) + seed % 5
-    return methods.Signals(
+    s = methods.Signals(
         labels=jnp.asarray(LABELS[index]),
         student=sides[0],
         teacher=sides[1],
@@ -51,6 +52,7 @@ def signals(config, seed, views=1, memory=None, params=None):
         index=jnp.asarray(index),
         key=jax.random.key(seed),
     )
+    return s._replace(memory=crd.begin(config, s)) if fresh else s
 
 
 def step(config, s):
@@ -115,7 +117,7 @@ def test_two_steps_of_the_memory_bank_against_loops(tau):
                 new = 0.5 * banks[side][row] + 0.5 * anchors[i]
                 banks[side][row] = new / math.sqrt(sum(v * v for v in new))
             np.testing.assert_allclose(terms.memory[f"bank_{side}"], banks[side], atol=1e-5)
-            # Fixed at the first batch: the second step must not move it.
+            # Fixed before the first step: none may move it.
             assert float(terms.memory[f"z_{side}"]) == pytest.approx(z[side], rel=1e-4)
         memory = terms.memory
 

@@ -68,7 +68,8 @@ def make_signals(config, seed=0):
     teacher = outputs(seed + 100, taught, TEACHER_WIDTHS) if taught else None
     params, memory = method.init(config, jax.random.key(seed), student, teacher, np.resize(LABELS, 50))
     index, key = jnp.arange(B, dtype=jnp.int32), jax.random.key(9)
-    return methods.Signals(jnp.asarray(LABELS), student, teacher, params, memory, index, key)
+    signals = methods.Signals(jnp.asarray(LABELS), student, teacher, params, memory, index, key)
+    return signals._replace(memory=method.begin(config, signals)) if method.begin else signals
 
 
 def terms_of(config, signals):

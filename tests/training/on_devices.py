@@ -39,6 +39,7 @@ def trained(config, dataset, devices):
     state, teacher = jax.device_put((state, teacher), replicated_on(mesh))
     update = jit(functools.partial(step.train_step, run))
     batches, found = Batches(dataset, config.batch_size, config.seed, mesh), {}
+    state = step.begin(run, state, teacher, batches(0))
     for number in range(STEPS):
         state, metrics = update(state, teacher, batches(number))
         for path, leaf in jax.tree.leaves_with_path((metrics, state)):

@@ -16,7 +16,7 @@ from craft_jax.errors import CheckpointError, ConfigError, DataError, Interrupte
 from craft_jax.evaluation import evaluate
 from craft_jax.runs import checkpoint, results
 from craft_jax.training import batches, interrupt, train
-from craft_jax.training.step import init_state, jit_step, make_optimizer, make_run, train_step
+from craft_jax.training.step import begin, init_state, jit_step, make_optimizer, make_run, train_step
 
 
 def one_step(config, digits, teacher_variables=(), teacher_model=None):
@@ -24,6 +24,7 @@ def one_step(config, digits, teacher_variables=(), teacher_model=None):
     run = make_run(config, digits, None, 12)._replace(teacher=teacher_model)
     before = init_state(run, (16, 16, 3), digits.train_labels)
     batch = batches.Batches(digits, config.batch_size, config.seed, run.mesh)(0)
+    before = begin(run, before, teacher_variables, batch)
     after, metrics = jax.jit(lambda s, t, b: train_step(run, s, t, b))(before, teacher_variables, batch)
     return run, before, batch, after, metrics
 
