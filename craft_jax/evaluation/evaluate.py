@@ -99,7 +99,7 @@ def evaluate(student, dataset, config, mesh, wanted, teacher=None, teacher_recor
       A JSON-able dict: `robustness.summary` of the student; "shifted", its `robustness.cell` under a natural
       shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of images
       on which both predict the same class: clean, shifted, and the mean over corrupted cells), or None;
-      "against_reference" (`robustness.against`), or None; and what was evaluated: the facts of `targets`,
+      "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord,
       the corruptions that student or teacher were trained on, those evaluated, and those in both.
     """
     networks = [student, teacher] if teacher and config.eval.teacher else [student]
@@ -107,10 +107,10 @@ def evaluate(student, dataset, config, mesh, wanted, teacher=None, teacher_recor
     own, *others = [_summary(cells, config) for cells in figures]
     against = None
     if wanted.reference:
-        figures = robustness.against(own, wanted.reference, wanted.facts["same_images"])
+        figures = robustness.against(own, wanted.reference, wanted.record["same_images"])
         against = {"reference": config.eval.reference, **figures}
     return {
-        **wanted.facts,
+        **wanted.record,
         **own,
         "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
         "against_reference": against,
@@ -195,7 +195,7 @@ def evaluate_workdir(config, workdir, name=""):
     teachers.check_overlap(record, config)
     teacher = _teacher(config, workdir, dataset) if record else None
     with files.lock(path.with_name(f".{path.stem}.lock"), wait=False):
-        names.check_free(path, config, wanted.facts)
+        names.check_free(path, config, wanted.record)
         result = _of_student(student, dataset, config, wanted, teacher, record)
         result |= {"workdir": str(workdir)}
         files.write_json(path, result)

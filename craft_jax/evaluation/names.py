@@ -68,7 +68,7 @@ def _cut(text, length):
     return f"{plain[: length - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def check_free(path, config, facts):
+def check_free(path, config, record):
     """Refuse to replace an evaluation by another.
 
     One of the same images, under the same settings, is replaced, whatever student it was of: the run may
@@ -77,7 +77,7 @@ def check_free(path, config, facts):
     Args:
       path: from `path_of`.
       config: what is evaluated.
-      facts: what `targets.prepare` found.
+      record: the targets.EvaluationRecord of the evaluation.
     Raises:
       ConfigError: the file is there and holds something else; the message says in what it differs.
     """
@@ -88,7 +88,7 @@ def check_free(path, config, facts):
         there = _settings(stored["config"], stored)
     except (CheckpointError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: no result of an evaluation; allowed: {_WAY_OUT}") from error
-    wanted = _settings(tree.to_json(config), facts)
+    wanted = _settings(tree.to_json(config), record)
     different = [key for key in wanted if there[key] != wanted[key]]
     if different:
         raise ConfigError(
@@ -102,7 +102,7 @@ _WAY_OUT = "another name (--eval_name=NAME), or move the file away"
 
 def _settings(config, result):
     """{what: value} of what an evaluation's figures depend on, the student aside."""
-    where = targets.identity(result)
+    where = targets.comparable(result)
     keys = [key for key in _KEYS if key not in ("dir", "max_examples")]  # known by what was found there
     del where["cells"]
     return where | {f"eval.{key}": config["eval"].get(key) for key in keys}

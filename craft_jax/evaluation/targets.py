@@ -1,7 +1,7 @@
 """What an evaluation is of: where its images come from, and which run it is compared with."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from craft_jax import corruptions, data, files
 from craft_jax.corruptions.settings import original_side
@@ -9,17 +9,42 @@ from craft_jax.data import shifted
 from craft_jax.errors import CheckpointError, ConfigError
 
 
+class EvaluationRecord(TypedDict):
+    """What a result says of the images that it was measured on.
+
+    Keys:
+      data: a data.DataRecord.
+      source: `eval.source`.
+      source_record: what the files say of themselves; None for corruptions made here.
+      evaluation_split: "test" or "validation".
+      examples, clean_examples: how many shifted and how many clean images.
+      same_images: whether the former are the latter, shifted.
+      corruption_settings_of_side: whose settings they got (`corruptions.settings`); None for files.
+      frost_pictures: `corruptions.frost_source`; None for files, or without frost.
+    """
+
+    data: data.DataRecord
+    source: str
+    source_record: dict | None
+    evaluation_split: str
+    examples: int
+    clean_examples: int
+    same_images: bool
+    corruption_settings_of_side: int | None
+    frost_pictures: str | None
+
+
 class Targets(NamedTuple):
     """What an evaluation needs, read from the disk and checked before any work.
 
     Attributes:
       files: a data.shifted.Shifted, or None where corruptions are made here.
-      facts: what the result says of the images; see `prepare`.
+      record: an EvaluationRecord.
       reference: the result of the run that eval.reference names, or None.
     """
 
     files: Any
-    facts: dict
+    record: EvaluationRecord
     reference: Any
 
 
@@ -30,16 +55,14 @@ def prepare(config, dataset):
       config: reads eval.* and views.*.
       dataset: the run's data.Dataset.
     Returns:
-      Targets. Their facts: "data" (`data.record`), "source", "source_record", "evaluation_split", "examples"
-      (the shifted images), "clean_examples", "same_images" (whether the former are the latter, shifted),
-      "corruption_settings_of_side" (`corruptions.tables`) and "frost_pictures", None for files.
+      Targets.
     Raises:
       DataError, CheckpointError, ConfigError: it is missing, or does not fit.
     """
     files = None if config.eval.source == "regenerated" else shifted.load(config, dataset)
     _, labels = clean_images(config, dataset, files)
     made_frost = not files and "frost" in config.eval.corruptions
-    facts = {
+    record: EvaluationRecord = {
         "data": data.record(dataset),
         "source": config.eval.source,
         "source_record": files.record if files else None,
@@ -51,12 +74,12 @@ def prepare(config, dataset):
         "frost_pictures": corruptions.frost_source() if made_frost else None,
     }
     if not config.eval.reference:
-        return Targets(files, facts, None)
+        return Targets(files, record, None)
     cells = {(name, s) for name in config.eval.corruptions for s in config.eval.severities}
     workdir = Path(config.eval.reference).expanduser()
     if not (workdir / "results.json").exists():
         raise ConfigError(f"config.eval.reference: {workdir} has no results.json; allowed: a finished run")
-    return Targets(files, facts, find_reference(workdir, identity(facts) | {"cells": cells}))
+    return Targets(files, record, find_reference(workdir, comparable(record) | {"cells": cells}))
 
 
 def clean_images(config, dataset, files):
@@ -75,7 +98,7 @@ def _same_images(files, dataset):
     return count == len(dataset.test_labels) or bool((files.labels == dataset.test_labels[:count]).all())
 
 
-def identity(result):
+def comparable(result):
     """What two results must share to be compared cell by cell: {what: value}."""
     record = result.get("source_record") or {}
     return {
@@ -102,7 +125,7 @@ def find_reference(workdir, wanted):
     Args:
       workdir: the reference's working directory, whose results.json and eval/*.json are searched; or a JSON
         file with what a results.json holds.
-      wanted: the `identity` of the other.
+      wanted: the `comparable` of the other.
     Returns:
       The result, as its file has it.
     Raises:
@@ -115,7 +138,7 @@ def find_reference(workdir, wanted):
     for path in found_in if workdir.is_dir() or workdir.suffix != ".json" else [workdir]:
         try:
             result = files.read_json(path)
-            found = identity(result)
+            found = comparable(result)
         except CheckpointError as error:
             faults.append(str(error))
         except (KeyError, TypeError, AttributeError):

@@ -159,7 +159,7 @@ def against(results, reference):
     for workdir, result in results:
         if result["status"] != "done":
             continue
-        other = targets.find_reference(Path(reference), targets.identity(result))
+        other = targets.find_reference(Path(reference), targets.comparable(result))
         figures = robustness.against(result, other, result.get("same_images", True))
         differences = [f"{figures[name]:+.2f}" for name in ("clean_difference", "robust_difference")]
         lines.append((workdir, number(figures["mce"]), number(figures["relative_mce"]), *differences))

@@ -55,8 +55,8 @@ def run(files=None, reference=None, with_teacher=True, **settings):
     mesh = make_mesh()
     pairs = [(evaluate.predictor(n.model, mesh), n.variables) for n in networks]
     config = make_config(**settings)
-    facts = targets.prepare(config, dataset).facts
-    wanted = targets.Targets(files, facts, reference)
+    record = targets.prepare(config, dataset).record
+    wanted = targets.Targets(files, record, reference)
     return evaluate.evaluate(pairs[0], dataset, config, mesh, wanted, pairs[1] if with_teacher else None)
 
 

@@ -28,7 +28,7 @@ def test_the_same_files_elsewhere_are_the_same(tmp_path):
     write(
         tmp_path / "results.json", RESULT | {"source_record": {"fingerprint": "g", "dir": "there"}, "mark": 1}
     )
-    assert targets.find_reference(tmp_path, targets.identity(RESULT))["mark"] == 1
+    assert targets.find_reference(tmp_path, targets.comparable(RESULT))["mark"] == 1
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_the_same_files_elsewhere_are_the_same(tmp_path):
 def test_other_images_are_no_reference(tmp_path, change, named):
     write(tmp_path / "results.json", RESULT | change)
     with pytest.raises(ConfigError, match=rf"results\.json differs in {named}$"):
-        targets.find_reference(tmp_path, targets.identity(RESULT))
+        targets.find_reference(tmp_path, targets.comparable(RESULT))
 
 
 def test_later_evaluations_are_searched_and_broken_ones_passed_over(tmp_path):
-    wanted = targets.identity(RESULT)
+    wanted = targets.comparable(RESULT)
     write(tmp_path / "results.json", RESULT | {"source": "regenerated"})
     write(tmp_path / "eval" / "a.json", [])
     (tmp_path / "eval" / "b.json").write_text("{")
@@ -66,4 +66,4 @@ def test_later_evaluations_are_searched_and_broken_ones_passed_over(tmp_path):
 def test_nothing_to_compare(tmp_path):
     write(tmp_path / "results.json", RESULT | {"corruptions": {}})
     with pytest.raises(ConfigError, match="no corruptions to compare"):
-        targets.find_reference(tmp_path, targets.identity(RESULT | {"corruptions": {}}))
+        targets.find_reference(tmp_path, targets.comparable(RESULT | {"corruptions": {}}))
