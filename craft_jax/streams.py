@@ -5,6 +5,10 @@ So a resumed run repeats exactly, and a method's extra draws never change what a
 
 import jax
 
+# Names everything random in training and evaluation; a change of any draw changes it (tests/golden.py), and
+# results of different draws are not of one study.
+DRAWS = "unset"
+
 # The numbers are part of what a seed means: append, never renumber.
 DATA_ORDER, CROPS, CORRUPTIONS, INIT, METHOD_INIT, METHOD = range(6)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
-from craft_jax import corruptions, data, files
+from craft_jax import corruptions, data, files, streams
 from craft_jax.corruptions.settings import original_side
 from craft_jax.data import shifted
 from craft_jax.errors import CheckpointError, ConfigError
@@ -21,6 +21,7 @@ class EvaluationRecord(TypedDict):
       same_images: whether the former are the latter, shifted.
       corruption_settings_of_side: whose settings they got (`corruptions.settings`); None for files.
       frost_pictures: `corruptions.frost_source`; None for files, or without frost.
+      draws: `streams.DRAWS`.
     """
 
     data: data.DataRecord
@@ -32,6 +33,7 @@ class EvaluationRecord(TypedDict):
     same_images: bool
     corruption_settings_of_side: int | None
     frost_pictures: str | None
+    draws: str
 
 
 class Targets(NamedTuple):
@@ -72,6 +74,7 @@ def prepare(config, dataset):
         "same_images": not files or _same_images(files, dataset),
         "corruption_settings_of_side": None if files else original_side(dataset.test_images.shape[1:]),
         "frost_pictures": corruptions.frost_source() if made_frost else None,
+        "draws": streams.DRAWS,
     }
     if not config.eval.reference:
         return Targets(files, record, None)
@@ -108,6 +111,7 @@ def comparable(result):
         "evaluation split": result["evaluation_split"],
         "examples": result["examples"],
         "frost pictures": result.get("frost_pictures"),
+        "draws": result.get("draws") if result["source"] == "regenerated" else None,
         "cells": cells_of(result),
     }
 

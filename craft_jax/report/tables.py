@@ -101,13 +101,26 @@ def table(header, lines):
 
 
 def footer(results):
-    """What the robust column is a mean of: one line for each distinct set of corruptions."""
-    names = {}
-    for workdir, result in results:
-        names.setdefault(", ".join(result.get("corruptions", {})), []).append(workdir)
-    if len(names) == 1:
-        return f"robust: mean over {next(iter(names)) or 'nothing'}"
-    return "\n".join(f"robust, {', '.join(dirs)}: mean over {n or 'nothing'}" for n, dirs in names.items())
+    """What the robust column is a mean of, a line for each set of corruptions; and whose draws are not alike."""
+    lines = []
+    for names, runs in _grouped(results, lambda result: ", ".join(result.get("corruptions", {}))).items():
+        which = f", {runs}" if runs else ""
+        lines.append(f"robust{which}: mean over {names or 'nothing'}")
+    of_draws = _grouped(results, lambda result: result.get("draws", "an older version's"))
+    if len(of_draws) > 1:
+        # Other training views and other evaluated images: runs of different studies.
+        lines += [
+            f"draws {name}: {runs}; not to be compared with the others" for name, runs in of_draws.items()
+        ]
+    return "\n".join(lines)
+
+
+def _grouped(results, key):
+    """{key of a result: the runs that share it, "" where all do}."""
+    groups = {}
+    for run, result in results:
+        groups.setdefault(key(result), []).append(run)
+    return {k: ", ".join(runs) if len(groups) > 1 else "" for k, runs in groups.items()}
 
 
 def parts(results):

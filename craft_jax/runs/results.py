@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from craft_jax import data, files
+from craft_jax import data, files, streams
 from craft_jax.config import tree
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -97,6 +97,7 @@ def write(config, workdir, dataset, teacher, result):
         "method": config.method,
         "dataset": dataset.name,
         "seed": config.seed,
+        "draws": streams.DRAWS,
         **result,
         "teacher": teacher.record if teacher else None,
         "data": data.record(dataset),

@@ -68,6 +68,18 @@ def cells_of(line):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def test_runs_of_other_draws_are_marked(tmp_path, capsys):
+    """Their training views and evaluated images are others; a results.json without a name is older."""
+    runs = [write(tmp_path / name, **facts) for name, facts in (("a", {"draws": "1"}), ("b", {"draws": "1"}))]
+    assert report.main(runs) == 0
+    assert "draws" not in capsys.readouterr().out
+    old = write(tmp_path / "old")
+    assert report.main([*runs, old]) == 0
+    out = capsys.readouterr().out
+    assert f"draws 1: {runs[0]}, {runs[1]}; not to be compared with others\n" in out
+    assert f"draws an older version's: {old}; not to be compared" in out
+
+
 def test_parts_of_runs_that_are_done(tmp_path, capsys):
     teacher = {"agreement": {"clean": 99.0, "corrupted": 77.125}}
     table = {"fog": [80.0] * 5, "contrast": [60.0, None, None, None, 20.0], "gaussian_noise": [10.0] * 5}
