@@ -101,7 +101,7 @@ def table(header, lines):
 
 
 def footer(results):
-    """What the robust column is a mean of, a line for each set of corruptions; and whose draws are not alike."""
+    """What the robust column is a mean of, a line for each set of corruptions; and whose draws differ."""
     lines = []
     for names, runs in _grouped(results, lambda result: ", ".join(result.get("corruptions", {}))).items():
         which = f", {runs}" if runs else ""
