@@ -42,7 +42,7 @@ def add(clone, name, text):
     path.chmod(0o755)
 
 
-def setup(clone, requirements="requirements.txt", path="bin", **environment):
+def run(clone, requirements="requirements.txt", path="bin", **environment):
     return subprocess.run(
         ["bash", "-euc", f'set -o pipefail; . launch/setup.sh {requirements}; echo "$PATH"'],
         cwd=clone,
@@ -68,7 +68,7 @@ def test_the_newest_that_runs_is_taken_and_gets_its_own_pins(clone):
     add(clone, "../later/python3.12", fake("3.12"))  # behind a broken one of the same name
     add(clone, "python3.11", fake("3.11"))
     add(clone, "python3", fake("3.10"))
-    done = setup(clone, path="bin:later")
+    done = run(clone, path="bin:later")
     assert done.returncode == 0, done.stderr
     assert f"making .venv with Python 3.12, {clone}/later/python3.12" in done.stdout
     assert done.stdout.splitlines()[-1].startswith(f"{clone}/.venv/bin:")
@@ -79,8 +79,8 @@ def test_the_newest_that_runs_is_taken_and_gets_its_own_pins(clone):
 def test_a_plain_python3_counts_by_its_version_and_python_goes_first(clone):
     add(clone, "python3", fake("3.13"))
     add(clone, "python3.12", fake("3.12"))
-    assert "with Python 3.13" in setup(clone).stdout
-    assert "with Python 3.12" in setup(clone, VENV="other", PYTHON="python3.12").stdout
+    assert "with Python 3.13" in run(clone).stdout
+    assert "with Python 3.12" in run(clone, VENV="other", PYTHON="python3.12").stdout
     assert [re.search(r"constraints\S+", call)[0] for call in pip_calls(clone)] == [
         "constraints-3.13.txt",
         "constraints-3.12.txt",
@@ -90,19 +90,19 @@ def test_a_plain_python3_counts_by_its_version_and_python_goes_first(clone):
 def test_pip_runs_again_only_when_something_has_changed(clone):
     add(clone, "python3", fake("3.11"))
     for _ in range(2):
-        assert setup(clone).returncode == 0
+        assert run(clone).returncode == 0
     assert len(pip_calls(clone)) == 1
-    assert setup(clone, "requirements-test.txt").returncode == 0  # more than was installed
+    assert run(clone, "requirements-test.txt").returncode == 0  # more than was installed
     assert len(pip_calls(clone)) == 2
     with (clone / "constraints-3.11.txt").open("a") as file:
         file.write("new==1\n")
-    assert setup(clone).returncode == 0
+    assert run(clone).returncode == 0
     assert len(pip_calls(clone)) == 3
 
 
 def test_an_installation_that_failed_is_tried_again(clone):
     add(clone, "python3", fake("3.11", pip=1))
-    assert [setup(clone).returncode for _ in range(2)] == [1, 1]
+    assert [run(clone).returncode for _ in range(2)] == [1, 1]
     assert len(pip_calls(clone)) == 2
 
 
@@ -110,7 +110,7 @@ def test_without_a_supported_python_one_message_and_status_2(clone):
     add(clone, "python3.13", SHIM)
     add(clone, "python3.12", WITHOUT_VENV)
     add(clone, "python3", fake("3.10"))
-    for done in (setup(clone), setup(clone, PYTHON="python3"), setup(clone, PYTHON="/no/such/python")):
+    for done in (run(clone), run(clone, PYTHON="python3"), run(clone, PYTHON="/no/such/python")):
         assert done.returncode == 2
         (message,) = done.stderr.splitlines()
         assert "needs a Python 3.11, 3.12 or 3.13" in message and "PYTHON=" in message
@@ -127,14 +127,14 @@ def test_without_a_supported_python_one_message_and_status_2(clone):
 def test_an_environment_of_another_python_is_refused_and_left_alone(clone, version, python, message):
     add(clone, "python3", fake("3.12"))
     add(clone, "../old/bin/python", fake(version))
-    done = setup(clone, VENV="old", PYTHON=python)
+    done = run(clone, VENV="old", PYTHON=python)
     assert done.returncode == 2 and message in done.stderr and "VENV=DIR" in done.stderr
     assert not pip_calls(clone)
 
 
 def test_a_directory_of_other_files_is_not_cleared(clone):
     add(clone, "python3", fake("3.12"))
-    done = setup(clone, VENV="launch")
+    done = run(clone, VENV="launch")
     assert done.returncode == 2 and "launch holds other files" in done.stderr
     assert (clone / "launch" / "setup.sh").exists()
 
