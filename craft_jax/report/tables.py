@@ -110,7 +110,7 @@ def footer(results):
     if len(of_draws) > 1:
         # Other training views and other evaluated images: runs of different studies.
         lines += [
-            f"draws {name}: {runs}; not to be compared with the others" for name, runs in of_draws.items()
+            f"draws {k}: {runs}; not to be compared with others" for k, runs in of_draws.items()
         ]
     return "\n".join(lines)
 
