@@ -1,14 +1,24 @@
 """One corrupted view of a batch."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Key
 
 from craft_jax import corruptions
 from craft_jax.mesh import on_each_device
 
 
-def corrupted(key, images, names, severities, group_size, mesh):
+def corrupted(
+    key: Key[Array, ""],
+    images: Float[Array, "B H W 3"],
+    names: Sequence[str],
+    severities: Sequence[int],
+    group_size: int,
+    mesh: Mesh,
+) -> Float[Array, "B H W 3"]:
     """One corrupted view: a corruption and a severity drawn for each group of neighbouring images.
 
     A vmapped `lax.switch` runs every branch, so the draw is per group and `lax.map` runs the drawn
@@ -16,14 +26,14 @@ def corrupted(key, images, names, severities, group_size, mesh):
     global batch, so the value does not depend on the number of devices.
 
     Args:
-      key: a scalar key.
-      images: (B, H, W, 3) float32 in [0, 1], sharded over the mesh's "data" axis.
+      key: one for the whole batch.
+      images: float32 in [0, 1], sharded over the mesh's "data" axis.
       names: the corruptions to draw from.
       severities: the severities to draw from, 1 to 5.
       group_size: images in a group; divides B over the number of devices.
       mesh: a mesh with the one axis "data".
     Returns:
-      (B, H, W, 3) float32 in [0, 1], multiples of 1/255.
+      float32 in [0, 1], multiples of 1/255.
     """
     branches = [
         functools.partial(corruptions.corrupt, name=name, severity=severity)
