@@ -1,5 +1,7 @@
 """What the tests share: a network and a data set small enough to train in seconds."""
 
+# ruff: noqa: E402 (what comes before an import must)
+
 import atexit
 import dataclasses
 import functools
@@ -17,6 +19,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+import jaxtyping
+
+# Every annotated shape and type within the package is checked, in each call of each test.
+jaxtyping.install_import_hook("craft_jax", "beartype.beartype")
 
 import numpy as np
 import pytest
@@ -88,6 +95,12 @@ def small_config(method="erm", **overrides):
 def make_config(tmp_path):
     """`small_config` whose teachers lie in the test's own directory."""
     return functools.partial(small_config, **{"teacher.cache": str(tmp_path / "teachers")})
+
+
+@pytest.fixture
+def without_hook(monkeypatch):
+    """The package as users run it: what it says itself of wrong shapes and types."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="module")

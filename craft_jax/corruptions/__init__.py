@@ -16,6 +16,8 @@ import operator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt32
 
 from craft_jax.corruptions import blur, digital, noise, spatter, weather
 from craft_jax.corruptions.frost import frost_source
@@ -48,7 +50,12 @@ __all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "NAMES", "SEVERITIES", "TEST"]
 __all__ += ["corrupt", "corrupt_each", "frost_source", "programs"]
 
 
-def corrupt(key, images, name, severity):
+def corrupt(
+    key: Key[Array, "..."] | UInt32[Array, "..."],
+    images: Float[Array | np.ndarray, "B H W 3"],
+    name: str,
+    severity: int,
+) -> Float[Array, "B H W 3"]:
     """Images under one corruption, as an 8-bit image file would hold them.
 
     Pixels are first rounded to the nearest k/255. The result is truncated, not rounded, to a
@@ -56,15 +63,15 @@ def corrupt(key, images, name, severity):
     alone, never on its place in the batch.
 
     Args:
-      key: one key (image i then uses fold_in(key, i)) or an array of B keys, one an image; typed
+      key: one key (image i then uses fold_in(key, i)) or one for each image; typed
         (`jax.random.key`) or raw uint32.
-      images: (B, H, W, 3) float32 in [0, 1]; H and W at least 16. The shorter of them decides
+      images: float32 in [0, 1]; H and W at least 16. The shorter of them decides
         which original's settings are used: see above.
       name: one of `NAMES`, static.
-      severity: Python int 1..5, static.
+      severity: 1..5, static.
 
     Returns:
-      (B, H, W, 3) float32, multiples of 1/255 in [0, 1].
+      float32, multiples of 1/255 in [0, 1].
 
     Raises:
       ValueError: unknown name, severity outside 1..5, images or keys of a wrong shape or type.

@@ -13,6 +13,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 from PIL import Image
 from scipy import ndimage
 
@@ -32,13 +33,13 @@ STATISTICS = (
 GRAINS = {0.136: 0.36, 1.5: 0.16, 5.0: 0.16, 16.0: 0.32}
 
 
-def frost_source():
+def frost_source() -> str:
     """Where frost comes from here: "imagecorruptions" (photographs) or "procedural" (textures)."""
     return "procedural" if _folder() is None else "imagecorruptions"
 
 
-def frost_crop(key, shape):
-    """A crop of one of the five pictures, place and picture uniform: `shape` (H, W, 3) levels."""
+def frost_crop(key: Key[Array, ""], shape: tuple[int, int, int]) -> Float[Array, "H W 3"]:
+    """A crop of one of the five pictures, place and picture uniform: whole levels."""
     pictures, sizes = _pictures(_reduction(shape))
     chance = jax.random.uniform(key, (3,))
     index = (chance[0] * len(sizes)).astype(jnp.int32)

@@ -2,20 +2,29 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from craft_jax.losses.common import check_choice, check_shapes, check_stages, float32, frozen, product, unit
+from craft_jax.losses.common import (
+    AnyArray,
+    check_choice,
+    check_shapes,
+    check_stages,
+    float32,
+    frozen,
+    product,
+    unit,
+)
 
 REDUCTIONS = {"sum": jnp.sum, "mean": jnp.mean}
 
 
 def attention_transfer(
-    student_stages: Sequence[jax.Array],
-    teacher_stages: Sequence[jax.Array],
+    student_stages: Sequence[Float[AnyArray, "B _ _ _"]],
+    teacher_stages: Sequence[Float[AnyArray, "B _ _ _"]],
     reduction: str = "sum",
-) -> jax.Array:
+) -> Float[Array, " B"]:
     """Squared distance of normalised attention maps (section 3.2, L_feat before its mean).
 
         a = mean_c h_c^2, the larger map average-pooled to the smaller one's size, flattened
@@ -27,13 +36,13 @@ def attention_transfer(
     there are weight 3000 here. No single weight turns "sum" into "mean", since maps differ in size.
 
     Args:
-      student_stages: feature maps h_S, a sequence of (B, H, W, C).
+      student_stages: feature maps h_S, (B, H, W, C) a stage.
       teacher_stages: h_T, as many; H, W and C may differ from the student's. No gradient.
         Where sizes do not divide, pooling windows overlap by a pixel (adaptive average pooling).
       reduction: a key of `REDUCTIONS`.
 
     Returns:
-      (B,) float32, in [0, 2] for "sum" (maps are not negative); a map of zeros counts as A = 0.
+      float32, in [0, 2] for "sum" (maps are not negative); a map of zeros counts as A = 0.
 
     Raises:
       ValueError: unknown reduction, unequal numbers of stages, or maps that are not (B, H, W, C).
@@ -54,8 +63,8 @@ def attention_transfer(
     return jnp.mean(jnp.stack(losses), axis=0)
 
 
-def _attention_map(h: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """A = a / |a| of maps h (B, H, W, C), pooled to `size`: (B, size[0] * size[1])."""
+def _attention_map(h: Float[Array, "B H W C"], size: tuple[int, int]) -> Float[Array, "B P"]:
+    """A = a / |a| of maps h, pooled to `size`, P positions."""
     a = jnp.mean(h**2, axis=3)
     if a.shape[1:] != size:
         rows, columns = _pooling(a.shape[1], size[0]), _pooling(a.shape[2], size[1])
@@ -63,8 +72,8 @@ def _attention_map(h: jax.Array, size: tuple[int, int]) -> jax.Array:
     return unit(a.reshape(a.shape[0], -1))
 
 
-def _pooling(n: int, m: int) -> np.ndarray:
-    """The (m, n) matrix that averages n values to m; window i is floor(i n/m) .. ceil((i+1)n/m)."""
+def _pooling(n: int, m: int) -> Float[np.ndarray, "{m} {n}"]:
+    """The matrix that averages n values to m; window i is floor(i n/m) .. ceil((i+1)n/m)."""
     weights = np.zeros((m, n), np.float32)
     for i in range(m):
         start, stop = i * n // m, -(-(i + 1) * n // m)

@@ -3,21 +3,22 @@
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int
 
-from craft_jax.losses.common import check_shapes, float32, frozen
+from craft_jax.losses.common import AnyArray, Scalar, check_shapes, float32, frozen
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(logits: Float[AnyArray, "B K"], labels: Int[AnyArray, " B"]) -> Float[Array, " B"]:
     """Cross-entropy of the true class, in nats (section 3.2, L_ERM before its mean).
 
         L(x) = -log softmax(logits)_y
 
     Args:
-      logits: (B, K), any float dtype.
-      labels: (B,) integers in 0..K-1; one above that range gives NaN.
+      logits: any float dtype.
+      labels: in 0..K-1; one above that range gives NaN.
 
     Returns:
-      (B,) float32, >= 0.
+      float32, >= 0.
 
     Raises:
       ValueError: the shapes do not fit.
@@ -32,19 +33,21 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.losses.softmax_cross_entropy_with_integer_labels(float32(logits), labels)
 
 
-def logit_kd(student_logits: jax.Array, teacher_logits: jax.Array, temperature: float) -> jax.Array:
+def logit_kd(
+    student_logits: Float[AnyArray, "B K"], teacher_logits: Float[AnyArray, "B K"], temperature: Scalar
+) -> Float[Array, " B"]:
     """Distillation of softened predictions (section 3.2, L_KD before its mean; Hinton et al. 2015).
 
         p_T = softmax(z_T / T),  p_S = softmax(z_S / T)
         L(x) = T^2 KL(p_T || p_S) = T^2 sum_k p_T,k log(p_T,k / p_S,k)
 
     Args:
-      student_logits: z_S (B, K).
-      teacher_logits: z_T (B, K); no gradient.
+      student_logits: z_S.
+      teacher_logits: z_T; no gradient.
       temperature: T > 0. T^2 keeps the size of the gradient independent of T, roughly.
 
     Returns:
-      (B,) float32, >= 0 up to rounding, and 0 where the two predictions agree.
+      float32, >= 0 up to rounding, and 0 where the two predictions agree.
 
     Raises:
       ValueError: the shapes do not fit, such as two different numbers of classes.
@@ -61,7 +64,7 @@ def logit_kd(student_logits: jax.Array, teacher_logits: jax.Array, temperature: 
     return t**2 * optax.losses.kl_divergence_with_log_targets(log_p_s, log_p_t)
 
 
-def jensen_shannon(logits: jax.Array) -> jax.Array:
+def jensen_shannon(logits: Float[AnyArray, "B V K"]) -> Float[Array, " B"]:
     """Jensen-Shannon divergence of an image's predictions over its views (AugMix, Hendrycks et al. 2020).
 
         p_v = softmax(z_v),  M = (1/V) sum_v p_v
@@ -70,10 +73,10 @@ def jensen_shannon(logits: jax.Array) -> jax.Array:
     The mixture is taken by logarithms; AugMix's code cuts it off at 1e-7 instead.
 
     Args:
-      logits: z (B, V, K); the gradient flows into every view, the mixture included.
+      logits: z; the gradient flows into every view, the mixture included.
 
     Returns:
-      (B,) float32 in [0, log V] up to rounding, and 0 where all views agree.
+      float32 in [0, log V] up to rounding, and 0 where all views agree.
 
     Raises:
       ValueError: the logits have another rank.

@@ -4,19 +4,25 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# What callers may give: arrays of either library, and numbers that may be traced.
+AnyArray = Array | np.ndarray
+Scalar = float | int | Float[Array, ""]
 
 
-def float32(x: jax.Array) -> jax.Array:
+def float32(x: Float[AnyArray, "..."] | Scalar) -> Float[Array, "..."]:
     """`x` as float32, with its gradient."""
     return jnp.asarray(x).astype(jnp.float32)
 
 
-def frozen(x: jax.Array) -> jax.Array:
+def frozen(x: Float[AnyArray, "..."]) -> Float[Array, "..."]:
     """`x` as float32, without gradient: what comes from the teacher."""
     return jax.lax.stop_gradient(float32(x))
 
 
-def product(equation: str, *operands: jax.Array) -> jax.Array:
+def product(equation: str, *operands: Float[AnyArray, "..."]) -> Float[Array, "..."]:
     """`einsum` in full float32: a GPU's default rounds the factors to TF32, 10 bits.
 
     Divided by a temperature of 0.07 that rounding would be off by about 0.01.
@@ -24,8 +30,8 @@ def product(equation: str, *operands: jax.Array) -> jax.Array:
     return jnp.einsum(equation, *operands, precision=jax.lax.Precision.HIGHEST)
 
 
-def unit(x: jax.Array) -> jax.Array:
-    """x / |x| over the last axis, safe at zero: (..., D) -> (..., D).
+def unit(x: Float[AnyArray, "*B D"]) -> Float[Array, "*B D"]:
+    """x / |x| over the last axis, safe at zero.
 
     A zero vector stays zero, and there the gradient is that of the identity: finite and not dead.
     Scaling by max|x| first changes neither value nor gradient, since x / |x| does not depend on the
@@ -43,7 +49,7 @@ def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}")
 
 
-def check_shapes(**arrays: tuple[jax.Array, str]) -> None:
+def check_shapes(**arrays: tuple[AnyArray, str]) -> None:
     """Raise ValueError unless the shapes fit the named dimensions; one name has one size.
 
     `check_shapes(logits=(logits, "B K"), labels=(labels, "B"))`

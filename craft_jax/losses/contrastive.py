@@ -1,40 +1,40 @@
 """Contrastive alignment of teacher and student over views and images."""
 
-import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp, softplus
+from jaxtyping import Array, Float, Int
 
-from craft_jax.losses.common import check_choice, check_shapes, float32, frozen, product
+from craft_jax.losses.common import AnyArray, Scalar, check_choice, check_shapes, float32, frozen, product
 
 NOTHING = -1e30  # log of an empty sum; at -inf logsumexp's gradient is 0/0, masked only later
 
 
-def _cross_view(own: jax.Array, others: jax.Array) -> jax.Array:
+def _cross_view(own: Float[Array, "B V V"], others: Float[Array, "B V"]) -> Float[Array, "B V"]:
     return softplus(others - logsumexp(own, axis=2))
 
 
-def _same_view(own: jax.Array, others: jax.Array) -> jax.Array:
+def _same_view(own: Float[Array, "B V V"], others: Float[Array, "B V"]) -> Float[Array, "B V"]:
     everything = jnp.logaddexp(logsumexp(own, axis=2), others)
     return everything - jnp.diagonal(own, axis1=1, axis2=2)
 
 
-def _each(own: jax.Array, others: jax.Array) -> jax.Array:
+def _each(own: Float[Array, "B V V"], others: Float[Array, "B V"]) -> Float[Array, "B V"]:
     return jnp.mean(softplus(others[:, :, None] - own), axis=2)
 
 
-# Each takes own (B, V, V), the scores of an anchor's own views, and others (B, V), the logsumexp
-# over the views of other images, and returns the loss of each anchor, (B, V). softplus(o - s) is
-# -log(e^s / (e^s + e^o)), accurate where the loss is near zero.
+# Each takes the scores of an anchor's own views and the logsumexp over the views of other images, and
+# returns the loss of each anchor. softplus(o - s) is -log(e^s / (e^s + e^o)), accurate where the loss
+# is near zero.
 POSITIVES = {"cross_view": _cross_view, "same_view": _same_view, "each": _each}
 
 
 def contrastive(
-    teacher_embeddings: jax.Array,
-    student_embeddings: jax.Array,
-    temperature: float,
+    teacher_embeddings: Float[AnyArray, "B V D"],
+    student_embeddings: Float[AnyArray, "B V D"],
+    temperature: Scalar,
     positives: str = "cross_view",
-    labels: jax.Array | None = None,
-) -> jax.Array:
+    labels: Int[AnyArray, " B"] | None = None,
+) -> Float[Array, " B"]:
     """InfoNCE from teacher anchors to student views (section 3.3, L_con before its mean over i).
 
     With s_imjn = <z_T(v_m(x_i)), z_S(v_n(x_j))> / tau, an example's loss is the mean over its
@@ -49,16 +49,16 @@ def contrastive(
     anchor; under "each" every own view must, and own views do not compete.
 
     Args:
-      teacher_embeddings: the anchors z_T (B, V, D), unit vectors; no gradient. To anchor on the
+      teacher_embeddings: the anchors z_T, unit vectors; no gradient. To anchor on the
         clean view alone, pass it for all V.
-      student_embeddings: z_S (B, V, D), unit vectors.
+      student_embeddings: z_S, unit vectors.
       temperature: tau > 0.
       positives: a key of `POSITIVES`.
-      labels: (B,) classes. If given, other images of an anchor's class are left out of the
+      labels: classes. If given, other images of an anchor's class are left out of the
         denominators; own views stay where the mode has them.
 
     Returns:
-      (B,) float32, >= 0. Where no other image is left (B = 1, or one class alone), 0 for
+      float32, >= 0. Where no other image is left (B = 1, or one class alone), 0 for
       "cross_view" and "each".
 
     Raises:

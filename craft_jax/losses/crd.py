@@ -1,22 +1,22 @@
 """Contrastive representation distillation: one side of its noise-contrastive estimate."""
 
-import jax
 import jax.numpy as jnp
 from jax.nn import softplus
+from jaxtyping import Array, Float, Int
 
-from craft_jax.losses.common import check_shapes, float32, product
+from craft_jax.losses.common import AnyArray, Scalar, check_shapes, float32, product
 
 EPS = 1e-7
 
 
 def crd_nce(
-    anchors: jax.Array,
-    bank: jax.Array,
-    positives: jax.Array,
-    negatives: jax.Array,
-    temperature: float,
-    z: float | jax.Array,
-) -> jax.Array:
+    anchors: Float[AnyArray, "B D"],
+    bank: Float[AnyArray, "N D"],
+    positives: Int[AnyArray, " B"],
+    negatives: Int[AnyArray, "B K"],
+    temperature: Scalar,
+    z: Scalar,
+) -> Float[Array, " B"]:
     """NCE of one network's anchors against the other's bank (Tian et al. 2020, with noise 1/N).
 
         P = exp(<anchor, row> / tau) / Z,  c = K / N,  eps = 1e-7
@@ -28,18 +28,18 @@ def crd_nce(
     than gathering K rows an example.
 
     Args:
-      anchors: (B, D), unit vectors.
-      bank: (N, D) rows of the other network, unit vectors. It has a gradient here, for the in-batch
+      anchors: unit vectors.
+      bank: rows of the other network, unit vectors. It has a gradient here, for the in-batch
         variant, where it is the other network's embeddings and its head trains. A memory bank is
         state: there the caller stops the gradient, or does not ask for it.
-      positives: (B,) row numbers.
-      negatives: (B, K) row numbers; -1 means none, for a batch in which images have different
+      positives: row numbers.
+      negatives: row numbers; -1 means none, for a batch in which images have different
         numbers of negatives: K in c is then each example's own count.
       temperature: tau > 0.
       z: Z > 0, a constant fixed at the first batch as N times the mean of exp(<anchor, row> / tau).
 
     Returns:
-      (B,) float32, >= 0. A row number of N or more gives NaN.
+      float32, >= 0. A row number of N or more gives NaN.
 
     Raises:
       ValueError: shapes that do not fit.

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from craft_jax.losses.common import check_shapes, check_stages, float32, product, unit
+from craft_jax.losses.common import AnyArray, check_shapes, check_stages, float32, product, unit
 
 
-def embed(stages: Sequence[jax.Array], projections: Sequence[jax.Array] | None = None) -> jax.Array:
+def embed(
+    stages: Sequence[Float[AnyArray, "B _ _ _"]],
+    projections: Sequence[Float[AnyArray, "_ _"]] | None = None,
+) -> Float[Array, "B D"]:
     """Pooled, projected, normalised and concatenated stages (section 3.3).
 
         z^l = rho(h^l) W^l / |rho(h^l) W^l|,  rho the mean over positions
@@ -18,11 +21,11 @@ def embed(stages: Sequence[jax.Array], projections: Sequence[jax.Array] | None =
     the teacher's widths and the teacher stays raw (W the identity).
 
     Args:
-      stages: feature maps h^l, a sequence of (B, H, W, C).
+      stages: feature maps h^l, (B, H, W, C) a stage.
       projections: W^l, one (C_s, C_t) matrix a stage, or None. No bias.
 
     Returns:
-      z (B, D) float32, D the sum of the stages' widths after projection; unit vectors, or zero
+      z, float32, D the sum of the stages' widths after projection; unit vectors, or zero
       where every stage is zero. A single zero stage stays zero and the others share the length.
       Gradients flow into both arguments: this serves student and teacher alike, so it is the method
       that stops the teacher's.

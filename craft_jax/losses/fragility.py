@@ -1,30 +1,30 @@
 """Fragility: the directions in which corruption moves the teacher's features, and their penalty."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from craft_jax.losses.common import check_choice, check_shapes, float32, frozen, product
+from craft_jax.losses.common import AnyArray, Scalar, check_choice, check_shapes, float32, frozen, product
 
 
-def _deviations(z: jax.Array) -> jax.Array:
+def _deviations(z: Float[Array, "B V D"]) -> Float[Array, "B V D"]:
     """z(v_m) - mean z; first less z(v_0), or float32 means of equal rows would leave 4e-8."""
     moved = z - z[:, :1]
     return moved - jnp.mean(moved, axis=1, keepdims=True)
 
 
-def _principal(z: jax.Array) -> jax.Array:
+def _principal(z: Float[Array, "B V D"]) -> Float[Array, "B 1 D"]:
     """v = X^T w = sigma_1 v_1: X (V, D) the deviations, w the top eigenvector of X X^T (V, V)."""
     x = _deviations(z)
     _, eigenvectors = jnp.linalg.eigh(product("bmd,bnd->bmn", x, x))
     return product("bmd,bm->bd", x, eigenvectors[:, :, -1])[:, None]
 
 
-def _clean_shift(z: jax.Array) -> jax.Array:
+def _clean_shift(z: Float[Array, "B V D"]) -> Float[Array, "B 1 D"]:
     """v = mean over m >= 1 of z(v_m) - z(v_0); view 0 adds nothing to the sum."""
     return jnp.sum(z - z[:, :1], axis=1, keepdims=True) / max(z.shape[1] - 1, 1)
 
 
-def _literal(z: jax.Array) -> jax.Array:
+def _literal(z: Float[Array, "B V D"]) -> Float[Array, "B 1 D"]:
     """Delta_T = mean_m (z(v_m) - mean z), as printed: zero but for rounding."""
     return jnp.mean(z - jnp.mean(z, axis=1, keepdims=True), axis=1, keepdims=True)
 
@@ -38,7 +38,9 @@ KINDS = {
 }
 
 
-def fragility_directions(teacher_embeddings: jax.Array, kind: str, eps: float) -> jax.Array:
+def fragility_directions(
+    teacher_embeddings: Float[AnyArray, "B V D"], kind: str, eps: Scalar
+) -> Float[Array, "B V D"]:
     """Directions in which the teacher's embedding moves over views (section 3.4, u(x)).
 
         u = v / (|v| + eps)
@@ -53,12 +55,12 @@ def fragility_directions(teacher_embeddings: jax.Array, kind: str, eps: float) -
     the direction where sigma_1 = sigma_2; `dealignment` squares it.
 
     Args:
-      teacher_embeddings: z_T (B, V, D), view 0 the clean one; no gradient flows through u.
+      teacher_embeddings: z_T, view 0 the clean one; no gradient flows through u.
       kind: a key of `KINDS`.
       eps: > 0, small beside the movement that matters; 1e-6 by design.
 
     Returns:
-      u (B, V, D) float32, |u| < 1. Exactly zero for V = 1 and, but for "literal", for identical
+      u, float32, |u| < 1. Exactly zero for V = 1 and, but for "literal", for identical
       views.
 
     Raises:
@@ -76,11 +78,11 @@ def fragility_directions(teacher_embeddings: jax.Array, kind: str, eps: float) -
     return jnp.broadcast_to(u, z.shape)
 
 
-def _position(z: jax.Array, u: jax.Array) -> jax.Array:
+def _position(z: Float[Array, "B V D"], u: Float[Array, "B V D"]) -> Float[Array, " B"]:
     return jnp.mean(jnp.sum(u * z, axis=2) ** 2, axis=1)
 
 
-def _shift(z: jax.Array, u: jax.Array) -> jax.Array:
+def _shift(z: Float[Array, "B V D"], u: Float[Array, "B V D"]) -> Float[Array, " B"]:
     moved = z - z[:, :1]  # view 0 adds nothing to the sum
     return jnp.sum(jnp.sum(u * moved, axis=2) ** 2, axis=1) / max(z.shape[1] - 1, 1)
 
@@ -88,7 +90,9 @@ def _shift(z: jax.Array, u: jax.Array) -> jax.Array:
 FORMS = {"position": _position, "shift": _shift}
 
 
-def dealignment(student_embeddings: jax.Array, directions: jax.Array, form: str = "position") -> jax.Array:
+def dealignment(
+    student_embeddings: Float[AnyArray, "B V D"], directions: Float[AnyArray, "B V D"], form: str = "position"
+) -> Float[Array, " B"]:
     """Penalty on the student along the teacher's fragile directions (section 3.4, L_de).
 
         L(x) = mean_m (u_m . z_S(v_m))^2                          "position", the paper's
@@ -97,13 +101,13 @@ def dealignment(student_embeddings: jax.Array, directions: jax.Array, form: str 
     "position" keeps the student from standing anywhere along u, "shift" from moving along it.
 
     Args:
-      student_embeddings: z_S (B, V, D), unit vectors, view 0 the clean one. Under "shift" view 0
+      student_embeddings: z_S, unit vectors, view 0 the clean one. Under "shift" view 0
         has a gradient too.
-      directions: u (B, V, D) from `fragility_directions`; no gradient.
+      directions: u from `fragility_directions`; no gradient.
       form: a key of `FORMS`.
 
     Returns:
-      (B,) float32, in [0, 1] for "position", [0, 4] for "shift", which is 0 at V = 1.
+      float32, in [0, 1] for "position", [0, 4] for "shift", which is 0 at V = 1.
 
     Raises:
       ValueError: unknown form, or shapes that do not fit.

@@ -2,11 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from craft_jax.losses.common import check_shapes, frozen
+from craft_jax.losses.common import AnyArray, Scalar, check_shapes, frozen
 
 
-def reliability(teacher_logits: jax.Array, alpha: float, beta: float, gamma: float) -> jax.Array:
+def reliability(
+    teacher_logits: Float[AnyArray, "B V K"], alpha: Scalar, beta: Scalar, gamma: Scalar
+) -> Float[Array, " B"]:
     """High where the teacher is confident and consistent over views (section 3.4, r(x)).
 
         H_m = -sum_k p_mk log p_mk  in nats, p_m = softmax(logits of view m)
@@ -16,13 +19,13 @@ def reliability(teacher_logits: jax.Array, alpha: float, beta: float, gamma: flo
     `agree` counts view 0 with itself, so it is at least 1/V. Ties in argmax go to the lower class.
 
     Args:
-      teacher_logits: (B, V, K), view 0 the clean one; no gradient flows through r.
+      teacher_logits: view 0 the clean one; no gradient flows through r.
       alpha: weight of the agreement, >= 0.
       beta: weight of the entropy, >= 0.
       gamma: the agreement at which a teacher without entropy has r = 1/2, in [0, 1].
 
     Returns:
-      r (B,) float32 in [0, 1].
+      r, float32 in [0, 1].
 
     Raises:
       ValueError: the logits are not (B, V, K).

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
 
 from craft_jax import losses
 from craft_jax.errors import MethodError
@@ -26,13 +27,13 @@ class Signals(NamedTuple):
       key: a key of this step's, for the method's own draws.
     """
 
-    labels: jax.Array
+    labels: Int[Array, " B"]
     student: Any
     teacher: Any
     params: Any
     memory: Any
-    index: jax.Array
-    key: jax.Array
+    index: Int[Array, " B"]
+    key: Key[Array, ""]
 
 
 class Terms(NamedTuple):

@@ -8,6 +8,7 @@ state, so that a resume restores them.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Key
 
 from craft_jax import losses
 from craft_jax.errors import DataError
@@ -68,12 +69,18 @@ def _linear(key, width):
     }
 
 
-def embeddings(head, pooled):
-    """(B, D) pooled features -> (B, 128) unit vectors."""
+def embeddings(head: dict[str, Array], pooled: Float[Array, "B D"]) -> Float[Array, "B 128"]:
+    """Pooled features to unit vectors."""
     return unit(product("bd,de->be", pooled, head["kernel"]) + head["bias"])
 
 
-def draw_negatives(key, labels, classes, num_classes, count):
+def draw_negatives(
+    key: Key[Array, ""],
+    labels: Int[Array, " N"],
+    classes: Int[Array, " B"],
+    num_classes: int,
+    count: int,
+) -> Int[Array, "B {count}"]:
     """Row numbers of other classes, without replacement, at no sort an example.
 
     For each class of the batch the rows outside it, in one random order; an example takes `count`
@@ -81,13 +88,13 @@ def draw_negatives(key, labels, classes, num_classes, count):
     most B x N numbers, as many as the scores against a bank.
 
     Args:
-      key: a scalar key.
-      labels: (N,) int32, of the rows.
-      classes: (B,) int32, of the examples.
+      key: one for the whole batch.
+      labels: of the rows.
+      classes: of the examples.
       num_classes: static.
-      count: K, at most the number of rows outside any class; static.
+      count: at most the number of rows outside any class; static.
     Returns:
-      (B, K) int32.
+      Row numbers, int32.
     """
     order_key, offset_key = jax.random.split(key)
     size = labels.shape[0]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from craft_jax.models import resnet, wide_resnet
 from craft_jax.models.layers import Outputs
@@ -30,14 +31,14 @@ class Model(NamedTuple):
     Attributes:
       init: (key, shape) -> {"params": ..., "batch_stats": ...}, plain dicts of float32 arrays.
         `shape` is that of the images, (B, H, W, 3); the values do not depend on it.
-      apply: (variables, images, train) -> (Outputs, new_batch_stats). `images` are (B, H, W, 3),
+      apply: (variables, images, train) -> (Outputs, new_batch_stats). `images` are
         floating point in [0, 1], H and W at least 8; `train` is a Python bool. True normalises by
         the batch's statistics and returns the updated running averages; False normalises by the
         running averages and returns them unchanged.
     """
 
-    init: Callable[[jax.Array, Sequence[int]], dict[str, Any]]
-    apply: Callable[[dict[str, Any], jax.Array, bool], tuple[Outputs, dict[str, Any]]]
+    init: Callable[[Key[Array, ""], Sequence[int]], dict[str, Any]]
+    apply: Callable[[dict[str, Any], Float[Array, "B H W 3"], bool], tuple[Outputs, dict[str, Any]]]
 
 
 def build(
@@ -45,8 +46,8 @@ def build(
     num_classes: int,
     *,
     dtype: Any,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[float | int],
+    std: Sequence[float | int],
     precision: str = "default",
 ) -> Model:
     """The network `name` for `num_classes` classes.
@@ -113,7 +114,7 @@ def _check_dtype(dtype: Any) -> jnp.dtype:
     return found
 
 
-def _three(key: str, values: Sequence[float]) -> tuple[float, ...]:
+def _three(key: str, values: Sequence[float | int]) -> tuple[float, ...]:
     values = tuple(float(value) for value in values)
     if len(values) != 3:
         raise ValueError(f"{key} must be three numbers, not {values}")

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float, Key
 
 
-def kaiming_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """N(0, 2 / fan_out) for a kernel (H, W, in, out) (He et al. 2015, eq. 14), usual for these networks.
+def kaiming_normal(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Float[Array, "H W in out"]:
+    """N(0, 2 / fan_out) for a kernel of a convolution (He et al. 2015, eq. 14), usual for these networks.
 
     Drawn as one row and reshaped: the same values as over four axes, at a quarter of XLA's compile time,
     which on a CPU is most of what starting a run takes.
@@ -23,18 +24,18 @@ HEAD_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Outputs(NamedTuple):
-    """What a network returns; distillation needs no hooks.
+    """What a network returns; distillation needs no hooks. *B is B, or B V once a step has split views.
 
     Attributes:
-      logits: (B, K), float32.
-      stages: the outputs of the three block groups, each (B, H, W, C), in the compute dtype. The
+      logits: float32.
+      stages: the outputs of the three block groups, (*B, H, W, C) each, in the compute dtype. The
         last one is after the final BatchNorm and ReLU.
-      pooled: (B, D) float32, the mean of the last stage over its positions.
+      pooled: float32, the mean of the last stage over its positions.
     """
 
-    logits: jax.Array
-    stages: tuple[jax.Array, ...]
-    pooled: jax.Array
+    logits: Float[Array, "*B K"]
+    stages: tuple[Float[Array, "*B _ _ _"], ...]
+    pooled: Float[Array, "*B D"]
 
 
 def conv(features: int, size: int, stride: int, dtype: Any, name: str) -> nn.Conv:
@@ -70,7 +71,7 @@ def batch_norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:
     )
 
 
-def classify(stages: list[jax.Array], num_classes: int) -> Outputs:
+def classify(stages: list[Float[Array, "B _ _ _"]], num_classes: int) -> Outputs:
     """Global average pooling and a linear layer, both in full float32. The layer is named "head".
 
     The head is cheap, and a GPU's default for its product, TF32, would be off by about 1e-3 on a logit.

@@ -8,8 +8,8 @@ as wide in the groups but only twice as wide in the stem.
 from functools import partial
 from typing import Any
 
-import jax
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from craft_jax.models.layers import Outputs, batch_norm, classify, conv
 
@@ -22,7 +22,7 @@ class BasicBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "B _ _ _"], train: bool) -> Float[Array, "B _ _ _"]:
         y = conv(self.features, 3, self.stride, self.dtype, "conv1")(x)
         y = nn.relu(batch_norm(train, self.dtype, "norm1")(y))
         y = conv(self.features, 3, 1, self.dtype, "conv2")(y)
@@ -47,7 +47,7 @@ class ResNet(nn.Module):
     widths: tuple[int, int, int] = (16, 32, 64)
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> Outputs:
+    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
         blocks, remainder = divmod(self.depth - 2, 6)
         assert remainder == 0 and blocks > 0, f"a CIFAR ResNet has depth 6n + 2, not {self.depth}"
         x = conv(self.stem, 3, 1, self.dtype, "stem_conv")(x)

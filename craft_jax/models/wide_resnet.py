@@ -7,8 +7,8 @@ as the original does. There is no dropout.
 from functools import partial
 from typing import Any
 
-import jax
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from craft_jax.models.layers import Outputs, batch_norm, classify, conv
 
@@ -21,7 +21,7 @@ class PreActivationBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: Float[Array, "B _ _ _"], train: bool) -> Float[Array, "B _ _ _"]:
         a = nn.relu(batch_norm(train, self.dtype, "norm1")(x))
         y = conv(self.features, 3, self.stride, self.dtype, "conv1")(a)
         y = nn.relu(batch_norm(train, self.dtype, "norm2")(y))
@@ -44,7 +44,7 @@ class WideResNet(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> Outputs:
+    def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
         blocks, remainder = divmod(self.depth - 4, 6)
         assert remainder == 0 and blocks > 0, f"a wide ResNet has depth 6n + 4, not {self.depth}"
         x = conv(16, 3, 1, self.dtype, "stem_conv")(x)

@@ -109,9 +109,7 @@ def footer(results):
     of_draws = _grouped(results, lambda result: result.get("draws", "an older version's"))
     if len(of_draws) > 1:
         # Other training views and other evaluated images: runs of different studies.
-        lines += [
-            f"draws {k}: {runs}; not to be compared with others" for k, runs in of_draws.items()
-        ]
+        lines += [f"draws {k}: {runs}; not to be compared with others" for k, runs in of_draws.items()]
     return "\n".join(lines)
 
 

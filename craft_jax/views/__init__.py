@@ -9,6 +9,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Key, UInt8
+from ml_collections import ConfigDict
 
 from craft_jax.views.augmix import augmixed
 from craft_jax.views.corrupted import corrupted
@@ -19,17 +22,23 @@ __all__ = ["KINDS", "augmixed", "corrupted", "crop_and_flip", "make"]
 KINDS = ("corruptions", "augmix")
 
 
-def make(crop_key, corruption_key, images, count, config, mesh):
+def make(
+    crop_key: Key[Array, ""],
+    corruption_key: Key[Array, ""],
+    images: UInt8[Array, "B H W 3"],
+    count: int,
+    config: ConfigDict,
+    mesh: Mesh,
+) -> Float[Array, "B {count} H W 3"]:
     """The views of a batch.
 
     Args:
-      crop_key, corruption_key: scalar keys.
-      images: (B, H, W, 3) uint8.
-      count: V, how many views to make; view 0 is the clean one.
+      crop_key, corruption_key, images: of the batch.
+      count: how many views to make; view 0 is the clean one.
       config: reads data.crop_padding, data.flip, views.* and augmix.*.
       mesh: a mesh with the one axis "data".
     Returns:
-      (B, V, H, W, 3) float32 in [0, 1].
+      float32 in [0, 1].
     """
     images = crop_and_flip(crop_key, images, config.data.crop_padding, config.data.flip)
     clean = images.astype(jnp.float32) / 255.0

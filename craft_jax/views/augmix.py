@@ -15,6 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key, Real, UInt8
 
 from craft_jax.mesh import on_each_device
 
@@ -105,16 +107,19 @@ OPERATIONS = (*TABLES, *WARPS)
 NOTHING = len(OPERATIONS)
 
 
-def operate(image, operation, level, sign):
+def operate(
+    image: Int[Array, "H W C"],
+    operation: Int[Array, ""],
+    level: Real[Array, ""],
+    sign: Real[Array, ""],
+) -> Int[Array, "H W C"]:
     """One operation on one image, at most one grey level from Pillow's.
 
     Args:
-      image: (H, W, C) int32, levels 0..255.
-      operation: an index of OPERATIONS, or NOTHING for none; a scalar.
-      level: in [0, 10], the operation's strength; a scalar.
-      sign: 1 or -1, the direction of a warp; a scalar.
-    Returns:
-      (H, W, C) int32, levels 0..255.
+      image: levels 0..255, as those returned.
+      operation: an index of OPERATIONS, or NOTHING for none.
+      level: in [0, 10], the operation's strength.
+      sign: 1 or -1, the direction of a warp.
     """
     offsets = 256 * jnp.arange(image.shape[-1])
     return _table(image + offsets, operation, level)[_warp(image, operation, level, sign) + offsets]
@@ -165,21 +170,21 @@ class Draws(NamedTuple):
     """What is random in one image's view; S steps, W chains.
 
     Attributes:
-      operations: (S, W) int32, indices of OPERATIONS, and NOTHING where a chain has ended.
-      levels: (S, W) float32, uniform in [0.1, severity].
-      signs: (S, W) float32, 1 or -1 alike.
-      weights: (W,) float32, Dirichlet(alpha, ..., alpha), of the chains in the mixture.
-      share: float32, Beta(alpha, alpha), of the mixture in the view; the rest is the image itself.
+      operations: indices of OPERATIONS, and NOTHING where a chain has ended.
+      levels: uniform in [0.1, severity].
+      signs: 1 or -1 alike.
+      weights: Dirichlet(alpha, ..., alpha), of the chains in the mixture.
+      share: Beta(alpha, alpha), of the mixture in the view; the rest is the image itself.
     """
 
-    operations: jax.Array
-    levels: jax.Array
-    signs: jax.Array
-    weights: jax.Array
-    share: jax.Array
+    operations: Int[Array, "S W"]
+    levels: Float[Array, "S W"]
+    signs: Float[Array, "S W"]
+    weights: Float[Array, " W"]
+    share: Float[Array, ""]
 
 
-def draw(key, severity, width, depth, alpha):
+def draw(key: Key[Array, ""], severity: float | int, width: int, depth: int, alpha: float | int) -> Draws:
     """The Draws of one image; the arguments are `augment`'s."""
     keys = jax.random.split(key, 5)
     shape = (depth or 3, width)
@@ -197,20 +202,27 @@ def draw(key, severity, width, depth, alpha):
     )
 
 
-def augment(keys, images, severity, width, depth, alpha):
+def augment(
+    keys: Key[Array, " B"],
+    images: UInt8[Array, "B H W C"],
+    severity: float | int,
+    width: int,
+    depth: int,
+    alpha: float | int,
+) -> Float[Array, "B H W C"]:
     """One AugMix view of each image: (1 - m) x + m sum_i w_i chain_i(x).
 
     Image i depends on keys[i] and its own pixels alone.
 
     Args:
-      keys: (B,) keys, one an image.
-      images: (B, H, W, C) uint8.
+      keys: one an image.
+      images: levels 0..255.
       severity: 1 to 10, the greatest level of an operation; the paper's is 3.
       width: how many chains; the paper's is 3.
       depth: operations in a chain, 0 for 1 to 3 at random (the public code's -1).
       alpha: of the Dirichlet and Beta distributions; the paper's is 1.
     Returns:
-      (B, H, W, C) float32 in [0, 1].
+      float32 in [0, 1].
     """
     one_image = functools.partial(_augment, severity=severity, width=width, depth=depth, alpha=alpha)
     return jax.vmap(one_image)(keys, images)
@@ -233,16 +245,24 @@ def _augment(key, image, severity, width, depth, alpha):
     return mixture / 255
 
 
-def augmixed(key, images, severity, width, depth, alpha, mesh):
+def augmixed(
+    key: Key[Array, ""],
+    images: UInt8[Array, "B H W 3"],
+    severity: float | int,
+    width: int,
+    depth: int,
+    alpha: float | int,
+    mesh: Mesh,
+) -> Float[Array, "B H W 3"]:
     """One AugMix view; an image's draws depend on its place in the global batch, as in `corrupted`.
 
     Args:
-      key: a scalar key.
-      images: (B, H, W, 3) uint8, sharded over the mesh's "data" axis.
+      key: one for the whole batch.
+      images: levels 0..255, sharded over the mesh's "data" axis.
       severity, width, depth, alpha: see `augment`.
       mesh: a mesh with the one axis "data".
     Returns:
-      (B, H, W, 3) float32 in [0, 1].
+      float32 in [0, 1].
     """
 
     def local(key_data, numbers, images):

@@ -2,18 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key, UInt8
 
 
-def crop_and_flip(key, images, padding, flip):
+def crop_and_flip(
+    key: Key[Array, ""], images: UInt8[Array, "B H W C"], padding: int, flip: bool
+) -> UInt8[Array, "B H W C"]:
     """Random crop after zero padding, then a horizontal flip with probability 1/2.
 
     Args:
-      key: a scalar key.
-      images: (B, H, W, C) uint8.
+      key: one for the whole batch.
+      images: levels 0..255.
       padding: pixels added on each side.
       flip: whether to flip.
-    Returns:
-      (B, H, W, C) uint8.
     """
     batch, height, width, channels = images.shape
     crop_key, flip_key = jax.random.split(key)

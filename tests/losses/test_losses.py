@@ -1028,12 +1028,14 @@ ERRORS = {
 }
 
 
+@pytest.mark.usefixtures("without_hook")
 def test_labels_must_be_integers():
     with pytest.raises(TypeError, match="integer"):
         losses.cross_entropy(jnp.ones((2, 3)), jnp.ones(2))
 
 
 @pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.usefixtures("without_hook")
 def test_errors_say_what_was_expected(name):
     call, message = ERRORS[name]
     with pytest.raises(ValueError, match=message):

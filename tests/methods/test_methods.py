@@ -75,6 +75,7 @@ def make_signals(config, seed=0):
 def terms_of(config, signals):
     """The method's Terms as NumPy: not jitted, so that configurations of M views share what XLA compiles."""
     terms = functools.partial(methods.METHODS[config.method].terms, config)
+    signals = jax.tree.map(jnp.asarray, signals)
     return jax.tree.map(np.asarray, terms(signals) if config.views.count == M else jit(terms)(signals))
 
 

@@ -367,6 +367,7 @@ def test_unknown_dtype(dtype):
         build("resnet8", dtype=dtype)
 
 
+@pytest.mark.usefixtures("without_hook")
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
