@@ -1,16 +1,19 @@
 """Connected components of a plane in a fixed number of rounds, so that a GPU never waits for the host.
 
 Boruvka's algorithm on blocks of 2 x 2 pixels: any two pixels of a block touch, so that a block is in one
-component. In a round every component takes its least edge to another one and joins it. Edges have distinct
-numbers, so that only two components can choose each other, the lesser stays, and of the components that
-have a neighbour at most half are left: log2(blocks) rounds join all, whatever the shape.
+component. In a round every component that has a neighbour takes its least edge to one and joins it; the
+others are done. Edges have distinct numbers, so that following these choices ends at two components that
+chose each other. Each join is of two or more: of n components with a neighbour at most n / 2 have one
+after the round. That bounds the rounds, and how many choices in a row there are to follow in each.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_CHASE = 4  # steps along a path in one kernel; of more, XLA for CPUs takes minutes to compile the nest
+from craft_jax.corruptions.ops import once
+
+_CHASE = 3  # steps along a path in one kernel: XLA for CPUs needs 30 s to compile the nest of 8
 
 
 def components(plane):
@@ -51,33 +54,43 @@ def _moved(plane, step, fill):
 
 def _join_blocks(rows, columns, edges):
     """(R C,) labels of R x C blocks: numbers of blocks, equal where edges (4, R, C) join them."""
-    count = rows * columns
+    labels = jnp.arange(rows * columns, dtype=jnp.int32)
+    unjoined = rows * columns  # components with a neighbour, at most
+    while unjoined > 1:
+        parent = once(_neighbours(labels, edges))
+        labels = once(_ends(parent, labels, unjoined - 2))
+        unjoined //= 2
+    return labels
+
+
+def _neighbours(labels, edges):
+    """(R C,): for each component, at its number, the one at the other end of its least edge, or itself."""
+    (_, rows, columns), count = edges.shape, labels.size
     own = np.arange(count, dtype=np.int32)
     numbers = own.reshape(rows, columns) * 4 + np.arange(4, dtype=np.int32)[:, None, None]
     ends = np.array([down * columns + across for down, across in _STEPS], np.int32)
     none = 4 * count
-
-    def join(_, labels):
-        plane = labels.reshape(rows, columns)
-        there = jnp.stack([_moved(plane, step, -1) for step in _STEPS])
-        number = jnp.where(edges & (there != plane), numbers, none)
-        backwards = [_moved(n, (-d, -a), none) for n, (d, a) in zip(number, _STEPS, strict=True)]
-        least = jnp.minimum(number.min(0), jnp.stack(backwards).min(0)).ravel()
-        chosen = jnp.full(count, none, jnp.int32).at[labels].min(least)
-        block = jnp.minimum(chosen // 4, count - 1)
-        end = jnp.minimum(block + jnp.asarray(ends)[chosen % 4], count - 1)
-        other = labels[block] + labels[end] - own
-        parent = jnp.where(chosen == none, own, other)
-        parent = jnp.where((parent[parent] == own) & (own < parent), own, parent)
-        length = _CHASE
-        while length < count:  # a path of as many components would be all of them
-            parent, length = _follow(parent, parent), length * _CHASE
-        return _follow(parent, labels)
-
-    return jax.lax.fori_loop(0, max(count - 1, 1).bit_length(), join, jnp.asarray(own))
+    plane = labels.reshape(rows, columns)
+    there = jnp.stack([_moved(plane, step, -1) for step in _STEPS])
+    number = jnp.where(edges & (there != plane), numbers, none)
+    backwards = [_moved(n, (-d, -a), none) for n, (d, a) in zip(number, _STEPS, strict=True)]
+    least = jnp.minimum(number.min(0), jnp.stack(backwards).min(0)).ravel()
+    chosen = jnp.full(count, none, jnp.int32).at[labels].min(least)
+    block = jnp.minimum(chosen // 4, count - 1)
+    end = jnp.minimum(block + jnp.asarray(ends)[chosen % 4], count - 1)
+    return jnp.where(chosen == none, own, labels[block] + labels[end] - own)
 
 
-def _follow(parent, at):
-    for _ in range(_CHASE):
+def _ends(parent, labels, steps):
+    """The lesser of the two components at which a path from each of `labels` ends, `steps` away at most."""
+    jump, length = parent, 1
+    while length * _CHASE < steps:
+        jump, length = once(_follow(jump, jump, _CHASE)), length * (_CHASE + 1)
+    ends = _follow(jump, labels, -(-steps // length))
+    return jnp.minimum(ends, _follow(parent, ends, 1))
+
+
+def _follow(parent, at, times):
+    for _ in range(times):
         at = parent.at[at].get(mode="promise_in_bounds")
     return at

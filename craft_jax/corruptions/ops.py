@@ -41,8 +41,13 @@ def once(array):
 
     XLA for CPUs computes what several others read anew for each of them, a whole filter for each of
     its neighbours' taps. Only a concatenation it never repeats, so that the array is made of two
-    parts here; the barriers stop it from looking through that.
+    parts there; the barriers stop it from looking through that. XLA for GPUs weighs what repeating
+    costs, and would launch three kernels for the parts.
     """
+    return jax.lax.platform_dependent(array, cpu=_of_two_parts, default=lambda array: array)
+
+
+def _of_two_parts(array):
     parts = jax.lax.optimization_barrier((array[:1], array[1:]))
     return jax.lax.optimization_barrier(jnp.concatenate(parts))
 

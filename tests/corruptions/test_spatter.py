@@ -80,6 +80,14 @@ def test_components_are_scipys(shape):
             _agrees_with_scipy(random.random(shape) < share)
 
 
+@pytest.mark.parametrize("width", [3, 20, 37, 256])
+def test_components_of_a_line(width):
+    """The longest path that a round can have: every block but the first chooses the one before it."""
+    line = np.ones((1, width), bool)
+    for gap in (None, width // 3, width - 2):
+        _agrees_with_scipy(line & (np.arange(width) != gap))
+
+
 def spiral(size, start=0):
     """A path one pixel wide from a corner to the middle, its turns one pixel apart: (size, size) booleans."""
     plane = np.zeros((size, size), bool)
