@@ -142,18 +142,21 @@ def _write(path, shape, dtype, fill):
 def _fill(images, name, batch_size, progress, array):
     count = len(images)
     for severity in corruptions.SEVERITIES:
+        group = corruptions.program(name, images.shape[1:], severity)
         for start in range(0, count, batch_size):
             index = np.minimum(np.arange(start, start + batch_size), count - 1)
-            made = np.asarray(_corrupt(images[index], index, name, severity))[: count - start]
+            made = np.asarray(_corrupt(images[index], index, name, group, np.int32(severity)))[
+                : count - start
+            ]
             first = (severity - 1) * count + start
             array[first : first + len(made)] = made
             progress.update(len(made))
 
 
-@functools.partial(jax.jit, static_argnames=("name", "severity"))
-def _corrupt(images, index, name, severity):
+@functools.partial(jax.jit, static_argnames=("name", "group"))
+def _corrupt(images, index, name, group, severity):
     keys = corruption_keys(name, severity, index)
-    made = corruptions.corrupt(keys, images.astype(jnp.float32) / 255.0, name, severity)
+    made = corruptions.corrupt_each(keys, images.astype(jnp.float32) / 255.0, name, group, severity)
     return jnp.round(made * 255).astype(jnp.uint8)
 
 

@@ -47,7 +47,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 LEAST_SIDE = 16  # pixels
 
 __all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "NAMES", "SEVERITIES", "TEST"]
-__all__ += ["corrupt", "corrupt_each", "frost_source", "programs"]
+__all__ += ["corrupt", "corrupt_each", "frost_source", "program", "programs"]
 
 
 def corrupt(
@@ -79,8 +79,7 @@ def corrupt(
     _check(images, name)
     severity = _static_severity(severity)
     keys, images = _image_keys(key, images.shape[0]), jnp.asarray(images)
-    (group,) = (group for group in programs(name, images.shape[1:]) if severity in group)
-    return corrupt_each(keys, images, name, group, jnp.full(images.shape[0], severity, jnp.int32))
+    return corrupt_each(keys, images, name, program(name, images.shape[1:], severity), jnp.int32(severity))
 
 
 def programs(name, shape):
@@ -96,11 +95,21 @@ def programs(name, shape):
     return _PROGRAMS_BELOW_64.get(name, _ONE_EACH) if small or name in _ALL_SIZES else _ONE_EACH
 
 
+def program(name, shape, severity):
+    """The one of `programs` that a severity, a Python int, belongs to."""
+    (group,) = (group for group in programs(name, shape) if severity in group)
+    return group
+
+
 _TOGETHER, _ONE_EACH = (SEVERITIES,), tuple((severity,) for severity in SEVERITIES)
 _ALL_SIZES = (*FAMILIES["noise"], "speckle_noise", "frost", "fog", "brightness", "contrast")
 _ALL_SIZES += ("jpeg_compression", "saturate")
-_PROGRAMS_BELOW_64 = dict.fromkeys((*_ALL_SIZES, "gaussian_blur"), _TOGETHER) | {
-    "spatter": ((1, 2, 3), (4, 5))
+# Not those whose program for all takes as long as the slowest severity's, or twice as long: a blur of
+# constant weights is much faster (defocus_blur, motion_blur, zoom_blur).
+_BELOW_64 = ("gaussian_blur", "snow", "elastic_transform")
+_PROGRAMS_BELOW_64 = dict.fromkeys((*_ALL_SIZES, *_BELOW_64), _TOGETHER) | {
+    "glass_blur": ((1,), (2, 4), (3, 5)),  # one blur each
+    "spatter": ((1, 2, 3), (4, 5)),
 }
 
 
@@ -113,7 +122,7 @@ def corrupt_each(keys, images, name, group, severities):
       images: (B, H, W, 3) float32 in [0, 1].
       name: one of `NAMES`, static.
       group: one of `programs`, static.
-      severities: (B,) int32, each in `group`, traced.
+      severities: (B,) int32, each in `group`, traced; or one for all, (): fewer look-ups, and faster.
     Returns:
       (B, H, W, 3) float32, multiples of 1/255 in [0, 1].
     """
@@ -122,10 +131,16 @@ def corrupt_each(keys, images, name, group, severities):
         one_image = functools.partial(CORRUPTIONS[name], severity=group[0])
         return to_unit(truncate(jax.vmap(one_image)(keys, levels)))
     one_image = _OF_GROUP.get((name, group), CORRUPTIONS[name])
-    return to_unit(truncate(jax.vmap(one_image)(keys, levels, severities)))
+    per_image = jax.vmap(one_image, in_axes=(0, 0, 0 if jnp.ndim(severities) else None))
+    return to_unit(truncate(per_image(keys, levels, severities)))
 
 
-_OF_GROUP = {("spatter", (1, 2, 3)): spatter.water, ("spatter", (4, 5)): spatter.mud}
+_OF_GROUP = {
+    ("glass_blur", (2, 4)): functools.partial(blur.glass_pair, pair=(2, 4)),
+    ("glass_blur", (3, 5)): functools.partial(blur.glass_pair, pair=(3, 5)),
+    ("spatter", (1, 2, 3)): spatter.water,
+    ("spatter", (4, 5)): spatter.mud,
+}
 
 
 def _check(images, name):

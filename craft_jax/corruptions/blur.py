@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from craft_jax.corruptions import draws
-from craft_jax.corruptions.exact import gaussian_floor, ray_floor
+from craft_jax.corruptions.exact import gaussian_floor, ray_floor, ray_words
 from craft_jax.corruptions.ops import (
     add_change,
     bordered,
@@ -22,7 +22,7 @@ from craft_jax.corruptions.ops import (
     taps_at,
     zoom_matrix,
 )
-from craft_jax.corruptions.settings import settings
+from craft_jax.corruptions.settings import possible, settings
 
 
 def gaussian_blur(key, image, severity):
@@ -84,9 +84,22 @@ def glass_blur(key, image, severity):
     if reach > 1:
         offsets = draws.bits(key, (times, height, width, 2)) * (2 * reach) // draws.LEVELS - reach
         return _far_glass(image, sigma, reach, offsets)
+    return _glass(image, sigma, _moves(key, image.shape)[:times])
+
+
+def glass_pair(key, image, severity, pair):
+    """Glass blur at two severities that differ in their walks alone, one and two: `pair`, static."""
+    sigma, _, _ = settings("glass_blur", image.shape, pair[0])
+    first, (up, left) = _moves(key, image.shape)
+    twice = severity == pair[1]
+    return _glass(image, sigma, [first, (up & twice, left & twice)])
+
+
+def _moves(key, shape):
+    """The moves of two walks for `_glass`, by four bits a pixel."""
+    height, width, _ = shape
     coins = draws.bits(key, (height - 2, width - 2, 1))
-    moves = [((coins >> 2 * i & 1) == 1, (coins >> 2 * i & 2) == 2) for i in range(times)]
-    return _glass(image, sigma, moves)
+    return [((coins >> 2 * i & 1) == 1, (coins >> 2 * i & 2) == 2) for i in (0, 1)]
 
 
 def _glass(image, sigma, moves):
@@ -147,27 +160,45 @@ def _far_glass(image, sigma, reach, offsets):
 
 def motion_blur(key, image, severity):
     """ImageMagick's motion blur of radius r and sigma s at an angle within 45 degrees."""
-    radius, sigma = settings("motion_blur", image.shape, severity)
-    return motion(image, radius, sigma, jax.random.uniform(key, (), minval=-45, maxval=45))
+    weights = ray_at("motion_blur", image.shape, severity)
+    return motion(image, weights, jax.random.uniform(key, (), minval=-45, maxval=45))
 
 
-def motion(image, radius, sigma, degrees):
-    """Half a Gaussian along a ray, each sample at a whole pixel, the border repeated.
+def ray_at(name, shape, severity, pick=lambda setting: setting):
+    """The weights of a corruption's ray, of the radius and sigma `pick(setting)`; see `settings`, `ray`.
+
+    At a traced severity they are filled up with zeros to the longest of the five.
+    """
+    length = max(len(_half_gaussian(*pick(row))) for row in possible(name, shape, severity))
+    return settings(name, shape, severity, lambda setting: ray(*pick(setting), length))
+
+
+def ray(radius, sigma, length=0):
+    """The weights of `motion`: half a Gaussian of `sigma` pixels on 2 radius + 1 samples.
+
+    Zeros fill them up to `length`. ImageMagick computes in 16 bits, where a level is 257 steps, and rounds
+    there: half a step decides what truncation does.
+    """
+    weights = _half_gaussian(radius, sigma)
+    return ray_words(np.pad(weights, (0, max(length - len(weights), 0))), 0.5 / 257)
+
+
+def _half_gaussian(radius, sigma):
+    weights = np.exp(-0.5 * (np.arange(2 * radius + 1) / sigma) ** 2)
+    weights = weights / weights.sum()
+    return weights[weights > 1e-11]  # what is cut off is below 3e-9 levels
+
+
+def motion(image, weights, degrees):
+    """The mean along a ray, each sample at a whole pixel, the border repeated; whole levels, truncated.
 
     Args:
       image: (H, W, C) whole levels.
-      radius, sigma: static; the ray has 2 radius + 1 samples.
+      weights: of `ray`; may be traced.
       degrees: the ray's angle, traced.
-
-    Returns:
-      (H, W, C) whole levels, truncated. ImageMagick computes in 16 bits, where a level is 257 steps,
-      and rounds there: half a step decides what truncation does.
     """
-    weights = np.exp(-0.5 * (np.arange(2 * radius + 1) / sigma) ** 2)
-    weights = weights / weights.sum()
-    weights = weights[weights > 1e-11]  # what is cut off is below 3e-9 levels
-    rows, columns = _ray(degrees, len(weights))
-    return ray_floor(image, rows, columns, weights, 0.5 / 257)
+    down, right = _ray(degrees, weights.shape[1] - 1)
+    return ray_floor(image, down, right, weights)
 
 
 def _ray(degrees, count):

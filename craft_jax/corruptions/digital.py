@@ -13,7 +13,7 @@ import numpy as np
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.jpeg import jpeg, quantisation
-from craft_jax.corruptions.ops import gaussian, once
+from craft_jax.corruptions.ops import gaussian, gaussian_matrix, once, resize_axis
 from craft_jax.corruptions.settings import lookup, settings
 
 
@@ -117,16 +117,35 @@ def elastic_transform(key, image, severity):
 
     Lengths are shares of the image's shorter side.
     """
-    strength, sigma, jitter = settings("elastic_transform", image.shape, severity)
+    _, _, jitter = settings("elastic_transform", image.shape, severity)
     height, width, _ = image.shape
     size, (map_key, field_key) = min(height, width), jax.random.split(key)
     corners = draws.uniform(map_key, (3, 2), -1, 1) * (jitter * size)
     image = _affine(image, corners)
-    if not strength:
-        return image
-    image = once(image)
     field = draws.uniform(field_key, (2, height, width), -1, 1)
-    return _displace(image, field, strength * size, sigma * size)
+    return _displace(once(image), _smoothed(field, severity))
+
+
+def _smoothed(field, severity):
+    """How far pixels move to the right and down, (2, H, W), of a `field` uniform in +-1.
+
+    Both borders are mirrored, the last pixel repeated. At a traced severity a Gaussian is the product of
+    two matrices: of five that differ in reach by a factor of six, the widest would else serve all.
+    """
+    strength, sigma, _ = settings("elastic_transform", field.shape[1:], severity)
+    size = min(field.shape[1:])
+    if isinstance(severity, int):
+        return jnp.stack([strength * size * gaussian(x, sigma * size, 3, "symmetric") for x in field])
+    make = functools.partial(_smoothers, field.shape[1:])
+    down, right = settings("elastic_transform", field.shape[1:], severity, make)
+    return jnp.stack([resize_axis(resize_axis(x, down, 0), right, 1) for x in field])
+
+
+def _smoothers(shape, setting):
+    """The matrices (H, H) and (W, W) of `_smoothed`, the strength in the first."""
+    strength, sigma, _ = setting
+    down, right = (gaussian_matrix(size, sigma * min(shape), 3, "symmetric") for size in shape)
+    return np.float32(strength * min(shape) * down), np.float32(right)
 
 
 def _affine(image, jitter):
@@ -149,14 +168,13 @@ def _affine(image, jitter):
     return _sample(image, source_y, source_x, _mirror)
 
 
-def _displace(image, field, strength, sigma):
-    """Each pixel takes the value at a place nearby: off by strength Gauss_sigma(field), linear.
+def _displace(image, moves):
+    """Each pixel takes the value at a place nearby, `moves` (2, H, W) to the right and down, linear.
 
-    `field` (2, H, W) is uniform in +-1, for x and y; both borders are mirrored, the last pixel
-    repeated.
+    The border is mirrored, the last pixel repeated.
     """
     height, width, _ = image.shape
-    right, down = (strength * gaussian(plane, sigma, cut=3, mode="symmetric") for plane in field)
+    right, down = moves
     y = np.arange(height, dtype=np.float32)[:, None] + down
     x = np.arange(width, dtype=np.float32) + right
     return _sample(image, y, x, _reflect)

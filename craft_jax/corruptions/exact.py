@@ -110,23 +110,38 @@ def _among(levels, chosen):
     return (found >> (levels & 31)) & 1 == 1
 
 
-def ray_floor(image, rows, columns, weights, shift):
-    """The weighted mean of shifted copies of whole levels, plus `shift`, truncated to whole levels.
+def ray_words(weights, shift):
+    """The weights of `ray_floor` and what it adds, as integers.
+
+    Args:
+      weights: (n,) float64; their sum is 1. To 2^-39 or so they are exact. The split depends on n: fill
+        rays of one program up with zeros to the same n.
+      shift: levels, below 1/2.
+    Returns:
+      (2, n + 1) int32: the higher words and the lower ones, those of `shift` last.
+    """
+    return np.stack(words([*weights, shift], TOP, _low_bits(len(weights))))
+
+
+def _low_bits(count):
+    return 30 - math.ceil(math.log2(255 * count))
+
+
+def ray_floor(image, rows, columns, weights):
+    """The weighted mean of shifted copies of whole levels, plus a shift, truncated to whole levels.
 
     Args:
       image: (H, W, C) whole levels 0..255; its border is repeated.
       rows, columns: (n,) integers below n in size, traced: where the sample for a pixel lies.
-      weights: (n,) float64, static; their sum is 1. To 2^-39 or so they are exact.
-      shift: levels, below 1/2.
+      weights: (2, n + 1) int32 from `ray_words`, which may be traced.
 
     Copies of bytes: many at a time, each moved once, at CIFAR's size more than twice as fast on a
     CPU as a float32 sum that moves them itself. The loop is what keeps XLA from repeating the sum of
     a grey layer (snow) for whatever uses it: half the speed, without.
     """
-    (height, width, step), count = image.shape, len(weights)
+    (height, width, step), count = image.shape, len(rows)
     group, reach, shape = min(count, AT_ONCE if step > 1 else 8), count - 1, (height, width * step)
-    low_bits = 30 - math.ceil(math.log2(255 * count))
-    (*high, high_shift), (*low, low_shift) = words([*weights, shift], TOP, low_bits)
+    high, low = jnp.asarray(weights)
     around = bordered(image.astype(jnp.uint8), reach, "edge")
 
     def add(sums, samples):
@@ -137,8 +152,8 @@ def ray_floor(image, rows, columns, weights, shift):
             sums = sums[0] + high[i] * levels, sums[1] + low[i] * levels
         return jax.lax.optimization_barrier(sums), None
 
-    samples = rows + reach, (columns + reach) * step, np.array(high), np.array(low)
+    samples = rows + reach, (columns + reach) * step, high[:-1], low[:-1]
     samples = [jnp.pad(sample, (0, -count % group)).reshape(-1, group) for sample in samples]
-    sums, _ = jax.lax.scan(add, (jnp.full(shape, high_shift), jnp.full(shape, low_shift)), samples)
-    levels = (sums[0] + (sums[1] >> low_bits)) >> TOP
+    sums, _ = jax.lax.scan(add, (jnp.full(shape, high[-1]), jnp.full(shape, low[-1])), samples)
+    levels = (sums[0] + (sums[1] >> _low_bits(count))) >> TOP
     return levels.astype(image.dtype).reshape(image.shape)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from craft_jax.corruptions.settings import rows, settings
+from craft_jax.corruptions.settings import possible, settings
 
 # The original computes in float64 and truncates. A value that is a whole number k in exact
 # arithmetic reaches float32 as k +- 3e-5 at most: the slack keeps it at k.
@@ -81,7 +81,7 @@ def gaussian(image, sigma, cut=4.0, mode="edge"):
     if len(taps) // 2 <= WIDE:
         return smooth(image, taps, mode)
     for axis in (0, 1):
-        image = resize_axis(image, _gaussian_matrix(image.shape[axis], sigma, cut, mode), axis)
+        image = resize_axis(image, gaussian_matrix(image.shape[axis], sigma, cut, mode), axis)
     return image
 
 
@@ -98,19 +98,17 @@ def taps_at(name, shape, severity, sigma=lambda setting: setting):
 
     At a traced severity they are filled up with zeros to the widest of the five.
     """
-    reach = 0
-    if not isinstance(severity, int):
-        reach = max(len(gaussian_taps(sigma(row))) for row in rows(name, shape)) // 2
+    reach = max(len(gaussian_taps(sigma(row))) for row in possible(name, shape, severity)) // 2
 
     def make(setting):
         taps = np.float32(gaussian_taps(sigma(setting)))
-        return np.pad(taps, max(reach - len(taps) // 2, 0))
+        return np.pad(taps, reach - len(taps) // 2)
 
     return settings(name, shape, severity, make)
 
 
 @functools.cache
-def _gaussian_matrix(size, sigma, cut, mode):
+def gaussian_matrix(size, sigma, cut, mode):
     """(size, size) float64: what each sample of an axis, extended by `mode`, adds to each result."""
     taps, matrix = gaussian_taps(sigma, cut), np.zeros((size, size))
     source = np.pad(np.arange(size), len(taps) // 2, mode=mode)

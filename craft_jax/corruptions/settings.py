@@ -152,6 +152,12 @@ def rows(name, shape):
     return TABLES[original_side(shape)][name]
 
 
+def possible(name, shape, severity):
+    """The settings that a severity may stand for: one of a Python int, all five of a traced one."""
+    five = rows(name, shape)
+    return five[severity - 1 : severity] if isinstance(severity, int) else five
+
+
 def settings(name, shape, severity, make=lambda setting: setting):
     """What the original of the size has for one corruption at a severity: a number or a tuple.
 
@@ -164,7 +170,8 @@ def settings(name, shape, severity, make=lambda setting: setting):
     if isinstance(severity, int):
         return make(rows(name, shape)[severity - 1])
     made = map(make, rows(name, shape))
-    return jax.tree.map(lambda *five: jnp.asarray(np.stack(five))[severity - 1], *made)
+    looked_up = jax.tree.map(lambda *five: jnp.asarray(np.stack(five))[severity - 1], *made)
+    return jax.lax.optimization_barrier(looked_up)  # or XLA looks it up anew for every pixel
 
 
 def lookup(name, shape, severity, make, index):

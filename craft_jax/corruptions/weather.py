@@ -5,11 +5,14 @@ float32, to the same shape on the same scale, neither clipped nor truncated. Sou
 Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from craft_jax.corruptions import draws
-from craft_jax.corruptions.blur import motion
+from craft_jax.corruptions.blur import motion, ray_at
 from craft_jax.corruptions.frost import frost_crop
 from craft_jax.corruptions.ops import resize_axis, truncate, zoom_matrix
 from craft_jax.corruptions.settings import settings
@@ -71,19 +74,26 @@ def plasma(chance, size, decay):
 
 def snow(key, image, severity):
     """Flakes, blurred along the wind and twice laid over a whitened image."""
-    loc, scale, *rest = settings("snow", image.shape, severity)
+    loc, scale, *_ = settings("snow", image.shape, severity)
     layer_key, wind_key = jax.random.split(key)
     layer = loc + scale * draws.normal(layer_key, image.shape[:2])
-    return _snow(image, layer, jax.random.uniform(wind_key, (), minval=-135, maxval=-45), *rest)
+    degrees = jax.random.uniform(wind_key, (), minval=-135, maxval=-45)
+    return _snow(image, layer, degrees, severity)
 
 
-def _snow(image, layer, degrees, zoom, threshold, radius, sigma, blend):
-    """Snow with given draws: a normal `layer` (H, W) and the wind's angle; the rest is static."""
-    height, width, _ = image.shape
-    layer = resize_axis(layer[..., None], zoom_matrix(height, zoom), 0)
-    layer = resize_axis(layer, zoom_matrix(width, zoom), 1)
+def _zooms(shape, setting):
+    """The matrices (H, H) and (W, W) that enlarge the layer's axes."""
+    return tuple(np.float32(zoom_matrix(size, setting[2])) for size in shape[:2])
+
+
+def _snow(image, layer, degrees, severity):
+    """Snow with given draws: a normal `layer` (H, W) and the wind's angle."""
+    _, _, _, threshold, _, _, blend = settings("snow", image.shape, severity)
+    down, right = settings("snow", image.shape, severity, functools.partial(_zooms, image.shape))
+    weights = ray_at("snow", image.shape, severity, lambda setting: setting[4:6])
+    layer = resize_axis(resize_axis(layer[..., None], down, 0), right, 1)
     flakes = truncate(jnp.where(layer < threshold, 0, 255 * layer))
-    flakes = motion(flakes, radius, sigma, degrees)
+    flakes = motion(flakes, weights, degrees)
     grey = 0.299 * image[..., :1] + 0.587 * image[..., 1:2] + 0.114 * image[..., 2:]
     whitened = jnp.maximum(image, 1.5 * grey + 127.5)
     return blend * image + (1 - blend) * whitened + flakes + flakes[::-1, ::-1]

@@ -39,18 +39,25 @@ def predictor(model, mesh):
 
 
 def corruption_keys(name, severity, index):
-    """The keys of images of the data set under one corruption: (B,) indices -> (B,) keys."""
+    """The keys of images of the data set under one corruption: (B,) indices -> (B,) keys.
+
+    The severity may be traced.
+    """
     key = jax.random.key(_EVALUATION_SEED)
     key = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), severity)
     return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
 
 
-@functools.partial(jax.jit, static_argnames=("name", "severity"))
-def _prepare(images, index, name, severity):
-    images = to_unit(images.astype(jnp.float32))  # as `corrupt` scales: files give the very same floats
-    if name is None:
-        return images
-    return corruptions.corrupt(corruption_keys(name, severity, index), images, name, severity)
+@jax.jit
+def _clean(images):
+    return to_unit(images.astype(jnp.float32))  # as `corrupt` scales: files give the very same floats
+
+
+@functools.partial(jax.jit, static_argnames=("name", "group"))
+def _corrupted(images, index, name, group, severity):
+    """`corrupt`, compiled once for the severities of `group`, of which one is traced."""
+    keys = corruption_keys(name, severity, index)
+    return corruptions.corrupt_each(keys, _clean(images), name, group, severity)
 
 
 def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
@@ -66,12 +73,13 @@ def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
       A list of (N, K) float32, NumPy, one a network.
     """
     sharding = split_over(mesh)
+    group = corruptions.program(name, images.shape[1:], severity) if name else ()
     batch_size = -(-batch_size // mesh.size) * mesh.size  # every device gets as many
     collected = []
     for start in range(0, len(images), batch_size):
         index = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
         batch, rows = jax.device_put((images[index], index.astype(np.int32)), sharding)
-        seen = _prepare(batch, rows, name, severity)
+        seen = _corrupted(batch, rows, name, group, np.int32(severity)) if name else _clean(batch)
         collected.append([predict(variables, seen) for predict, variables in networks])
     joined = (np.concatenate([np.asarray(x) for x in logits]) for logits in zip(*collected, strict=True))
     return [logits[: len(images)] for logits in joined]

@@ -8,9 +8,9 @@ import numpy as np
 
 from craft_jax.corruptions import CORRUPTIONS, blur, digital, spatter, weather
 from craft_jax.corruptions.ops import gaussian_taps, truncate
-from tests.corruptions.references import ELASTIC, GLASS, MOTION
+from tests.corruptions.references import GLASS
 from tests.corruptions.references import REFERENCES as PLAIN
-from tests.corruptions.references_layers import FOG, SNOW, SPATTER, frost_crop
+from tests.corruptions.references_layers import FOG, SPATTER, frost_crop
 from tests.corruptions.references_layers import REFERENCES as LAYERS
 
 REFERENCES = PLAIN | LAYERS
@@ -24,13 +24,11 @@ def glass(image, severity, draws):
 
 
 def motion(image, severity, degrees):
-    return blur.motion(image, *MOTION[severity - 1], degrees)
+    return blur.motion(image, blur.ray_at("motion_blur", image.shape, severity), degrees)
 
 
 def elastic(image, severity, jitter, field):
-    strength, sigma, _ = ELASTIC[severity - 1]
-    image = digital._affine(image, jitter)
-    return digital._displace(image, field, strength, sigma) if strength else image
+    return digital._displace(digital._affine(image, jitter), digital._smoothed(field, severity))
 
 
 def fog(image, severity, levels):
@@ -40,7 +38,7 @@ def fog(image, severity, levels):
 
 
 def snow(image, severity, layer, degrees):
-    return weather._snow(image, layer, degrees, *SNOW[severity - 1][2:])
+    return weather._snow(image, layer, degrees, severity)
 
 
 def spattered(image, severity, layer, settings=SPATTER):
@@ -51,6 +49,7 @@ def spattered(image, severity, layer, settings=SPATTER):
     return spatter._mud(image, layer, taps, threshold, np.float32(gaussian_taps(last)))
 
 
+SHARED = ("elastic_transform", "snow")  # severities that `corrupt` traces
 GIVEN = {
     "glass_blur": glass,
     "motion_blur": motion,
@@ -64,6 +63,7 @@ GIVEN = {
 @functools.cache
 def given(name, severity):
     """A jitted (images (B, H, W, 3) levels, *draws with a leading B) -> truncated levels."""
+    severity = jnp.int32(severity) if name in SHARED else severity
     return jax.jit(jax.vmap(lambda image, *draws: truncate(GIVEN[name](image, severity, *draws))))
 
 

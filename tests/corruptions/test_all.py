@@ -10,6 +10,7 @@ from scipy import stats
 
 from craft_jax import corruptions
 from craft_jax.corruptions import corrupt
+from tests.corruptions.given import keyed
 from tests.corruptions.references import REFERENCES, pixelated
 from tests.corruptions.statistics import agreement
 from tests.corruptions.test_helpers import corrupted, photographs
@@ -237,3 +238,33 @@ def test_zero_and_untouched_levels_stay():
     np.testing.assert_array_equal(impulse[kept], ramp[kept])
     for name in ("shot_noise", "speckle_noise"):
         assert (corrupted(ramp, name, 5)[ramp == 0] == 0).all()
+
+
+# ---------------------------------------------------------------- programs that severities share
+
+
+@pytest.mark.parametrize("name", ["glass_blur", "snow", "elastic_transform"])
+def test_severities_that_share_a_program_are_each_their_own(name):
+    """Against the program of one severity alone, which has no tables; sums may be in another order."""
+    images, keys = jnp.float32(photographs(8)), jax.random.split(jax.random.key(1), 8)
+    for group in corruptions.programs(name, (32, 32, 3)):
+        for severity in group:
+            alone = keyed(name, severity)(keys, images)
+            got = 255 * corrupt(keys, images / 255, name, severity)
+            same, largest = agreement(np.rint(got), np.asarray(alone))
+            assert largest <= (1 if len(group) > 1 and name != "glass_blur" else 0) and same > 0.999
+            # As the views of training have it: a severity an image.
+            each = jnp.full(8, severity)
+            mixed = 255 * corruptions.corrupt_each(keys, images / 255, name, group, each)
+            same, largest = agreement(np.rint(mixed), np.rint(got))
+            assert largest <= (0 if name == "glass_blur" else 1) and same > 0.999
+
+
+def test_severities_share_programs_below_64_pixels_alone():
+    for name in corruptions.NAMES:
+        for side in (16, 32, 63, 64, 224):
+            groups = corruptions.programs(name, (side, side, 3))
+            assert sorted(sum(groups, ())) == list(SEVERITIES)
+            assert corruptions.program(name, (side, side, 3), 4) in groups
+    assert len(corruptions.programs("snow", (63, 80, 3))) == 1
+    assert len(corruptions.programs("snow", (64, 64, 3))) == 5

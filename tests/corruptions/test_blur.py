@@ -86,7 +86,7 @@ IMAGEMAGICK = [
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def given_motion(image, radius, sigma, degrees):
-    return ops.truncate(blur.motion(image, radius, sigma, degrees))
+    return ops.truncate(blur.motion(image, blur.ray(radius, sigma), degrees))
 
 
 @pytest.mark.parametrize(("radius", "sigma", "angle", "checksum"), IMAGEMAGICK)

@@ -208,7 +208,9 @@ def test_glass_draws_evenly_within_reach():
 
 def test_motion_of_the_largest_radius():
     image, degrees = photographs(1, 224)[0], np.float32(-31.7)
-    got = jax.jit(lambda x, angle: ops.truncate(blur.motion(x, 20, 15, angle)))(jnp.float32(image), degrees)
+    got = jax.jit(lambda x, angle: ops.truncate(blur.motion(x, blur.ray(20, 15), angle)))(
+        jnp.float32(image), degrees
+    )
     same, largest = agreement(got, motion(image, 20, 15, float(degrees)))
     assert largest <= 1 and same > 0.999, same
 
@@ -219,7 +221,7 @@ def test_snow_with_given_draws(severity):
     random, image = np.random.default_rng(severity), photographs(1, 224)[0]
     layer = np.float32(random.normal(loc, scale, (224, 224)))
     degrees = np.float32(random.uniform(-135, -45))
-    got = jax.jit(lambda *draws: ops.truncate(weather._snow(*draws, *given)))
+    got = jax.jit(lambda *draws: ops.truncate(weather._snow(*draws, severity)))
     want = snowed(image, layer.astype(float), float(degrees), *given)
     same, largest = agreement(got(jnp.float32(image), layer, degrees), want)
     assert largest <= 2 and same > 0.99, (same, largest)
@@ -247,7 +249,7 @@ def test_elastic_with_given_draws(severity):
     want = truncated(displaced(moved, field, strength, sigma))
 
     def transform(image, corners, field):
-        return digital._displace(digital._affine(image, corners), field, strength, sigma)
+        return digital._displace(digital._affine(image, corners), digital._smoothed(field, severity))
 
     got = ops.truncate(jax.jit(transform)(jnp.float32(image), np.float32(corners), np.float32(field)))
     same, largest = agreement(got, want)

@@ -78,9 +78,9 @@ def test_snow_settings(severity, monkeypatch):
     for value in (0, 1):
         monkeypatch.setattr(weather.draws, "normal", lambda _, shape, value=value: np.full(shape, value))
         weather.snow(jax.random.key(value), np.zeros((32, 32, 3)), severity)
-    loc, scale, *settings = SNOW[severity - 1]
+    loc, scale, *_ = SNOW[severity - 1]
     for (layer, degrees, *rest), want in zip(calls, (loc, loc + scale), strict=True):
-        assert -135 <= degrees <= -45 and rest == settings
+        assert -135 <= degrees <= -45 and rest == [severity]
         np.testing.assert_allclose(layer, np.full((32, 32), want))
 
 
