@@ -34,6 +34,7 @@ def test_names_and_families():
     assert list(corruptions.FAMILIES) == ["noise", "blur", "weather", "digital"]
 
 
+@pytest.mark.usefixtures("without_hook")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -63,6 +64,7 @@ def test_errors_say_what_is_allowed(change, message):
         corrupt(**{**call, **change})
 
 
+@pytest.mark.usefixtures("without_hook")
 def test_traced_severity_is_refused():
     images = np.zeros((1, 32, 32, 3), np.float32)
     with pytest.raises(ValueError, match="severity must be a Python int"):
