@@ -25,14 +25,14 @@ def test_the_worked_example_of_a_new_method_trains(tmp_path, make_config, digits
     (source,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len(source.splitlines()) <= 30
     (tmp_path / "my_method.py").write_text(source)
-    config = reader.load(f"{tmp_path / 'my_method.py'}:smoke")
+    config = reader.load(f"{tmp_path / 'my_method.py'}:smoke", [("rkd.weight", "50")])
     for section_name, value in make_config("kd", epochs=1).items():
         if section_name != "method":
             config[section_name] = value
     result = train.train_and_evaluate(config, tmp_path / "run", digits)
-    assert result["method"] == "logit_mse"
+    assert result["method"] == "rkd" and result["config"]["rkd"] == {"weight": 50.0}
     last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
-    assert "loss/logit_mse" in last
+    assert "loss/rkd" in last
 
 
 def test_every_config_and_script_that_the_readme_names_is_there():
