@@ -619,6 +619,9 @@ def test_a_configuration_stored_before_a_key_was_added_says_what_was_done_then()
     rules.validate(tree.from_json(stored))
     assert tree.differences(tree.from_json(stored), load()) == []
     assert len(tree.differences(tree.from_json(stored), load(precision="highest"))) == 1
+    del stored["compilation_cache"]
+    assert tree.from_json(stored).compilation_cache is True
+    assert not tree.differences(tree.from_json(stored), load(compilation_cache=False))  # it may differ
 
 
 # ----------------------------------------------------------------------------------------------------
