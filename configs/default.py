@@ -25,6 +25,7 @@ def _defaults():
     )
     # most published numbers; a logit is off by about 1e-3. "highest": full float32, and slower there. A CPU
     # has full float32 under both. Head, losses and embeddings have it everywhere, whatever this says.
+    config.compilation_cache = True  # keep compiled programs in ~/.cache/craft_jax/xla for the next process
     config.batch_size = 128  # images a step, over all devices; a last partial batch is dropped
     config.epochs = 200
 

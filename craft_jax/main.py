@@ -12,7 +12,7 @@ from craft_jax.config import command
 from craft_jax.errors import CraftError
 from craft_jax.evaluation.evaluate import evaluate_workdir
 from craft_jax.report import summary
-from craft_jax.runs import canary
+from craft_jax.runs import canary, compilation_cache
 from craft_jax.training.train import train_and_evaluate
 
 
@@ -20,6 +20,8 @@ def main(argv=None):
     """Run one command; returns the exit status: 0, or that of the CraftError whose text it prints."""
     try:
         options = command.parse(sys.argv[1:] if argv is None else argv)
+        if options.config.compilation_cache:
+            compilation_cache.use()
         canary.check()
         if options.mode == "train":
             result = train_and_evaluate(options.config, options.workdir)

@@ -4,6 +4,7 @@
     python launch/bench.py gpu            # the step as compiled for an H100 that is not there
     python launch/bench.py step           # the step over its floor: the networks alone
     python launch/bench.py loop           # the training loop over the bare step
+    python launch/bench.py evaluate       # an evaluation of 75 cells, compiled and from the cache
 
 `--help` after a name says what it measures, how, and what its options are.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from any directory, installed or not
 
-BENCHMARKS = ("corruptions", "gpu", "step", "loop")
+BENCHMARKS = ("corruptions", "gpu", "step", "loop", "evaluate")
 
 
 def main(argv=None):

@@ -145,9 +145,8 @@ def _fill(images, name, batch_size, progress, array):
         group = corruptions.program(name, images.shape[1:], severity)
         for start in range(0, count, batch_size):
             index = np.minimum(np.arange(start, start + batch_size), count - 1)
-            made = np.asarray(_corrupt(images[index], index, name, group, np.int32(severity)))[
-                : count - start
-            ]
+            made = _corrupt(images[index], index, name, group, np.int32(severity))
+            made = np.asarray(made)[: count - start]
             first = (severity - 1) * count + start
             array[first : first + len(made)] = made
             progress.update(len(made))

@@ -230,6 +230,7 @@ _RANGES = {
 
 # Keys that any value of their type serves.
 _FREE_VALUES = (
+    "compilation_cache",
     "data.dir",
     "data.flip",
     "teacher.checkpoint",

@@ -8,7 +8,7 @@ import ml_collections
 # never what is trained. A teacher is its parameters, wherever they lie (`runs.directory`).
 FREE_KEYS = (
     *("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap"),
-    *("teacher.cache", "teacher.checkpoint"),
+    *("teacher.cache", "teacher.checkpoint", "compilation_cache"),
 )
 
 # Keys that say what a trained network is, as the teacher's run has them: what its cache is named by.
@@ -41,7 +41,7 @@ AUGMIX_TEACHER_KEYS = (
 
 
 # Keys that configurations stored by older versions lack, and what those versions did.
-_ADDED = {"precision": "default"}
+_ADDED = {"precision": "default", "compilation_cache": True}
 
 
 def flatten(config, prefix=""):

@@ -66,7 +66,7 @@ def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
     Args:
       networks: (predict, variables) pairs, predict from `predictor`; all see the same images.
       images: (N, H, W, C) uint8, NumPy; may be memory-mapped.
-      batch_size: images a step over all devices; the last batch is padded and the padding cut off.
+      batch_size: images a step over all devices, at most; the last batch is padded and the padding cut off.
       mesh: a mesh with the one axis "data".
       name, severity: a corruption to make here, or None for the images as they are.
     Returns:
@@ -74,6 +74,7 @@ def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
     """
     sharding = split_over(mesh)
     group = corruptions.program(name, images.shape[1:], severity) if name else ()
+    batch_size = min(batch_size, len(images))
     batch_size = -(-batch_size // mesh.size) * mesh.size  # every device gets as many
     collected = []
     for start in range(0, len(images), batch_size):
