@@ -7,7 +7,6 @@ chose each other. Each join is of two or more: of n components with a neighbour 
 after the round. That bounds the rounds, and how many choices in a row there are to follow in each.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 

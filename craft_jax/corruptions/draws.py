@@ -49,6 +49,15 @@ def normal(key, shape):
     return _halves(key, shape, lambda number: table.at[number].get(mode="promise_in_bounds"))
 
 
+def log_gamma(key, shape, alpha):
+    """Logarithms of Gamma(alpha, 1), alpha > 0 static, by a table of 65,536 quantiles: `shape` float32.
+
+    `jax.random.loggamma` rejects until every draw is accepted, so that a GPU waits for the host.
+    """
+    table = jnp.asarray(_log_gammas(alpha))
+    return _halves(key, shape, lambda number: table.at[number].get(mode="promise_in_bounds"))
+
+
 def _halves(key, shape, function):
     """`function` of random 0..65535, elementwise: the lower halves of words, then the upper ones.
 
@@ -66,3 +75,16 @@ def _quantiles():
     edges = stats.norm.pdf(special.ndtri(np.arange(LEVELS + 1) / LEVELS))
     means = (edges[:-1] - edges[1:]) * LEVELS
     return np.float32(means / means.std())
+
+
+@functools.cache
+def _log_gammas(alpha):
+    """(65536,) float32: the logarithm of the median of each of as many equally likely parts.
+
+    Near 0 the chance of less than x is x^alpha / Gamma(alpha + 1), and float64 may not hold x itself.
+    """
+    chances = (np.arange(LEVELS) + 0.5) / LEVELS
+    near = (np.log(chances) + special.gammaln(alpha + 1)) / alpha
+    with np.errstate(divide="ignore"):
+        logs = np.log(special.gammaincinv(alpha, chances))
+    return np.float32(np.where(near < -50, near, logs))

@@ -44,14 +44,11 @@ def make(
     clean = images.astype(jnp.float32) / 255.0
     if count == 1:
         return clean[:, None]
-    view_key = functools.partial(jax.random.fold_in, corruption_key)
+    view_keys = jax.vmap(functools.partial(jax.random.fold_in, corruption_key))(jnp.arange(1, count))
     if config.views.kind == "augmix":
         settings = config.augmix.severity, config.augmix.width, config.augmix.depth, config.augmix.alpha
-        # A loop that is compiled once: it takes XLA seconds.
-        others = jax.lax.map(lambda m: augmixed(view_key(m), images, *settings, mesh), jnp.arange(1, count))
-        return jnp.concatenate([clean[:, None], jnp.moveaxis(others, 0, 1)], axis=1)
-    if count == 1:
-        return clean[:, None]
-    settings = config.views.corruptions, config.views.severities, config.views.lanes
-    others = corrupted(jax.vmap(view_key)(jnp.arange(1, count)), clean, *settings, mesh)
+        others = augmixed(view_keys, images, *settings, mesh)
+    else:
+        settings = config.views.corruptions, config.views.severities, config.views.lanes
+        others = corrupted(view_keys, clean, *settings, mesh)
     return jnp.concatenate([clean[:, None], others], axis=1)

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key, Real, UInt8
 
+from craft_jax.corruptions.draws import log_gamma
 from craft_jax.mesh import on_each_device
 
 _GREATEST = 10.0  # the level at which a magnitude is all of its range
@@ -191,8 +192,8 @@ def draw(key: Key[Array, ""], severity: float | int, width: int, depth: int, alp
     ends = depth or jax.random.randint(keys[0], (width,), 1, 4)
     operations = jax.random.randint(keys[1], shape, 0, len(OPERATIONS))
     # Gamma(alpha) over their sum are Dirichlet, and Beta(alpha, alpha) where they are two; by logarithms,
-    # since a small alpha's underflow. One call: XLA takes a second to compile this sampler.
-    gammas = jax.random.loggamma(keys[4], alpha, (width + 2,))
+    # since a small alpha's underflow.
+    gammas = log_gamma(keys[4], (width + 2,), alpha)
     return Draws(
         jnp.where(jnp.arange(shape[0])[:, None] < ends, operations, NOTHING),
         jax.random.uniform(keys[2], shape, minval=0.1, maxval=severity),
@@ -246,27 +247,32 @@ def _augment(key, image, severity, width, depth, alpha):
 
 
 def augmixed(
-    key: Key[Array, ""],
+    view_keys: Key[Array, " M"],
     images: UInt8[Array, "B H W 3"],
     severity: float | int,
     width: int,
     depth: int,
     alpha: float | int,
     mesh: Mesh,
-) -> Float[Array, "B H W 3"]:
-    """One AugMix view; an image's draws depend on its place in the global batch, as in `corrupted`.
+) -> Float[Array, "B M H W 3"]:
+    """AugMix views; an image's draws depend on its place in the global batch, as in `corrupted`.
 
     Args:
-      key: one for the whole batch.
+      view_keys: one a view; a view depends on its own alone.
       images: levels 0..255, sharded over the mesh's "data" axis.
       severity, width, depth, alpha: see `augment`.
       mesh: a mesh with the one axis "data".
     Returns:
       float32 in [0, 1].
     """
+    count = len(view_keys)
 
     def local(key_data, numbers, images):
-        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.wrap_key_data(key_data)))(numbers)
-        return augment(keys, images, severity, width, depth, alpha)
+        keys = jax.random.wrap_key_data(key_data)
+        keys = jax.vmap(lambda number: jax.vmap(lambda key: jax.random.fold_in(key, number))(keys))(numbers)
+        # XLA for CPUs would crop an image anew wherever it is read.
+        each = jax.lax.optimization_barrier(jnp.repeat(images, count, 0))
+        views = augment(keys.ravel(), each, severity, width, depth, alpha)
+        return views.reshape(-1, count, *images.shape[1:])
 
-    return on_each_device(local, key, images, mesh)
+    return on_each_device(local, view_keys, images, mesh)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from craft_jax.corruptions import draws, noise
 
@@ -81,6 +81,28 @@ def test_the_normal_table_has_the_normal_moments():
     assert abs((table**4).mean() - 3) < 0.01
     middles = stats.norm.ppf((np.arange(65536) + 0.5) / 65536)
     np.testing.assert_allclose(table[10:-10], middles[10:-10], atol=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 2.0])
+def test_log_gammas_are_gamma(alpha):
+    sampler = functools.partial(draws.log_gamma, alpha=alpha)
+    found = np.asarray(many(sampler, keys(100), (40, 50)), float).ravel()
+    assert stats.kstest(np.exp(found), stats.gamma(alpha).cdf).pvalue > 1e-4
+    # Near 0 too, where a linear scale shows nothing: log x is stats.loggamma's.
+    np.testing.assert_allclose(
+        draws._log_gammas(alpha)[[0, 100, 30_000, -1]],
+        stats.loggamma(alpha).ppf((np.array([0, 100, 30_000, 65_535]) + 0.5) / 65536),
+        rtol=1e-5,
+    )
+
+
+def test_log_gammas_of_a_small_alpha_are_finite():
+    """At 0.005 many are below what float64 holds; there the chance of less than x is x^a / Gamma(a + 1)."""
+    table = draws._log_gammas(0.005).astype(float)
+    assert np.isfinite(table).all() and (np.diff(table) >= 0).all() and table[0] < -2000
+    chances = (np.arange(65536) + 0.5) / 65536
+    below = table < -50
+    np.testing.assert_allclose(np.exp(0.005 * table[below]) / special.gamma(1.005), chances[below], rtol=1e-5)
 
 
 @pytest.mark.parametrize("photons", [500, 50])

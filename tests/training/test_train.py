@@ -16,7 +16,15 @@ from craft_jax.errors import CheckpointError, ConfigError, DataError, Interrupte
 from craft_jax.evaluation import evaluate
 from craft_jax.runs import checkpoint, results
 from craft_jax.training import batches, interrupt, train
-from craft_jax.training.step import begin, init_state, jit_step, make_optimizer, make_run, train_step
+from craft_jax.training.step import (
+    begin,
+    histogram,
+    init_state,
+    jit_step,
+    make_optimizer,
+    make_run,
+    train_step,
+)
 
 
 def one_step(config, digits, teacher_variables=(), teacher_model=None):
@@ -101,6 +109,15 @@ def test_a_crafts_step_trains_the_projections_and_counts_the_reliability(make_co
     terms = [v for k, v in metrics.items() if k.startswith("loss/")]
     assert len(terms) == 4
     assert float(metrics["loss"]) == pytest.approx(float(sum(terms)), rel=1e-5)
+
+
+def test_the_histogram_is_numpys():
+    edges = np.linspace(0, 1, 11, dtype=np.float32)
+    beside = [np.nextafter(edges, np.float32(to)).clip(0, 1) for to in (-1, 2)]
+    for values in (np.random.default_rng(0).random(500, np.float32), edges, *beside):
+        found = histogram(jnp.asarray(values), 10)
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, np.histogram(values, edges)[0])
 
 
 def test_the_state_is_donated(make_config, digits):
