@@ -50,8 +50,6 @@ def make(
         # A loop that is compiled once: it takes XLA seconds.
         others = jax.lax.map(lambda m: augmixed(view_key(m), images, *settings, mesh), jnp.arange(1, count))
         return jnp.concatenate([clean[:, None], jnp.moveaxis(others, 0, 1)], axis=1)
-    if count == 1:
-        return clean[:, None]
     settings = config.views.corruptions, config.views.severities, config.views.lanes
     others = corrupted(jax.vmap(view_key)(jnp.arange(1, count)), clean, *settings, mesh)
     return jnp.concatenate([clean[:, None], others], axis=1)
