@@ -3,28 +3,33 @@
 Several processes are not supported yet: nothing calls `jax.distributed.initialize`.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Key, Shaped
 
 
-def make_mesh():
+def make_mesh() -> Mesh:
     """A mesh of all devices; the compiler places what is between the shardings that jit is given."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
-def replicated_on(mesh):
+def replicated_on(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole: state, teacher, a resident data set."""
     return NamedSharding(mesh, P())
 
 
-def split_over(mesh):
+def split_over(mesh: Mesh) -> NamedSharding:
     """Every device holds its share of the first axis: batches."""
     return NamedSharding(mesh, P("data"))
 
 
-def on_each_device(function, key, rows, mesh):
+def on_each_device(
+    function: Callable[..., Array], key: Key[Array, "..."], rows: Shaped[Array, "B ..."], mesh: Mesh
+) -> Shaped[Array, "B ..."]:
     """function(key data, numbers, rows) on each device's share of the rows.
 
     A number is a row's place in the global batch: what draws by it does not depend on the number of devices.

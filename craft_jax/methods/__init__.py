@@ -1,5 +1,9 @@
 """Which losses a method adds up, with which weights. `METHODS` is the registry: name -> Method."""
 
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
+
 from craft_jax.methods import attention, augmix, craft, crd, erm, kd
 from craft_jax.methods.common import Method, Signals, Terms, check_terms
 
@@ -35,36 +39,36 @@ _ALWAYS = (
 )
 
 
-def trained_corruptions(config):
+def trained_corruptions(config: ConfigDict) -> list[str]:
     """The names of the corruptions that a run's networks see in training; AugMix's operations are none."""
     return (
         list(config.views.corruptions) if makes_views(config) and config.views.kind == "corruptions" else []
     )
 
 
-def makes_views(config):
+def makes_views(config: ConfigDict) -> bool:
     """Whether a network forwards any view beside the clean one."""
     return max(METHODS[config.method].views(config)) > 1
 
 
-def needs_teacher(config):
+def needs_teacher(config: ConfigDict) -> bool:
     """Whether the run has a teacher."""
     return METHODS[config.method].views(config)[1] > 0
 
 
-def trains_teacher(config):
+def trains_teacher(config: ConfigDict) -> bool:
     """Whether the run may have to train its teacher: it has one, and none is given by its directory."""
     return needs_teacher(config) and not config.teacher.checkpoint
 
 
-def notes(config, keys):
+def notes(config: ConfigDict, keys: Iterable[str]) -> list[str]:
     """What a user who overrides these dotted keys should know before the run: lines, none for nothing."""
     without = unread(config, dict.fromkeys(keys))
     lines = [f"config.{key} has no effect in this run of method {config.method}" for key in without]
     return [*lines, *filter(None, [METHODS[config.method].note(config)])]
 
 
-def unread(config, keys):
+def unread(config: ConfigDict, keys: Iterable[str]) -> list[str]:
     """Which of some dotted keys have no effect under this configuration; none of a method that says nothing.
 
     Another method's keys, those of a term of weight 0, of views that no network forwards or of the other

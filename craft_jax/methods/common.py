@@ -4,32 +4,36 @@ A method is a few pure functions of the configuration. Every loss gives one valu
 multiplies by the reliability r or its complement where it has one, takes the mean, and does nothing else.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+from ml_collections import ConfigDict
 
 from craft_jax import losses
 from craft_jax.errors import MethodError
+from craft_jax.models import Outputs
 
 
 class Signals(NamedTuple):
     """What a step knows when it computes its losses; V views as `Method.views` asks, view 0 the clean one.
 
     Attributes:
-      labels: (B,) int32.
-      student: Outputs with leaves (B, V_s, ...), V_s the views the student forwarded.
-      teacher: Outputs with leaves (B, V_t, ...), or None for a method without a teacher. Frozen.
+      labels: classes from 0.
+      student: with leaves (B, V_s, ...), V_s the views the student forwarded.
+      teacher: with leaves (B, V_t, ...), or None for a method without a teacher. Frozen.
       params: the method's own trained parameters.
       memory: the method's memory, not trained by gradients.
-      index: (B,) int32, the images' rows in the training set.
+      index: the images' rows in the training set.
       key: a key of this step's, for the method's own draws.
     """
 
     labels: Int[Array, " B"]
-    student: Any
-    teacher: Any
+    student: Outputs
+    teacher: Outputs | None
     params: Any
     memory: Any
     index: Int[Array, " B"]
@@ -40,13 +44,13 @@ class Terms(NamedTuple):
     """What a method gives back.
 
     Attributes:
-      losses: {name: scalar}, weights included; the step minimises their sum.
-      reliability: (B,) in [0, 1], or None.
+      losses: by name, weights included; the step minimises their sum.
+      reliability: in [0, 1], or None.
       memory: the memory after this step.
     """
 
-    losses: dict
-    reliability: Any = None
+    losses: dict[str, Float[Array, ""]]
+    reliability: Float[Array, " B"] | None = None
     memory: Any = ()
 
 
@@ -65,21 +69,21 @@ class Method(NamedTuple):
       note: config -> what a user should know of that configuration before it trains, "" for nothing.
     """
 
-    terms: Any
-    views: Any
-    init: Any = lambda config, key, student, teacher, labels: ({}, ())
-    begin: Any = None
-    check: Any = lambda config, labels: None
-    reads: Any = None
-    note: Any = lambda config: ""
+    terms: Callable[[ConfigDict, Signals], Terms]
+    views: Callable[[ConfigDict], tuple[int, int]]
+    init: Callable[..., tuple[Any, Any]] = lambda config, key, student, teacher, labels: ({}, ())
+    begin: Callable[[ConfigDict, Signals], Any] | None = None
+    check: Callable[[ConfigDict, np.ndarray], None] = lambda config, labels: None
+    reads: Callable[[ConfigDict], Iterable[str]] | None = None
+    note: Callable[[ConfigDict], str] = lambda config: ""
 
 
-def view_count(config, which):
+def view_count(config: ConfigDict, which: str) -> int:
     """How many views "clean" or "all" are."""
     return 1 if which == "clean" else config.views.count + 1
 
 
-def distilled_views(config, weight):
+def distilled_views(config: ConfigDict, weight: float | int) -> tuple[int, int]:
     """`Method.views` of a method that distils by one term: no network forwards a view that no term reads."""
     student = view_count(config, config.views.ce_views)
     if not weight:
@@ -88,14 +92,19 @@ def distilled_views(config, weight):
     return max(student, distilled), distilled if config.views.distill_target == "own" else 1
 
 
-def distilled_reads(config, section, keys):
+def distilled_reads(config: ConfigDict, section: str, keys: Iterable[str]) -> tuple[str, ...]:
     """`Method.reads` of such a method: the term's weight always, the other keys where it has one."""
     read = (f"{section}.weight", *view_reads(config, config[section].weight))
     return (*read, *(f"{section}.{key}" for key in keys)) if config[section].weight else read
 
 
-def view_reads(config, distils):
-    """Which of the keys that choose views are read: none where the clean view is the only one."""
+def view_reads(config: ConfigDict, distils: Any) -> tuple[str, ...]:
+    """Which of the keys that choose views are read: none where the clean view is the only one.
+
+    Args:
+      config: reads views.*.
+      distils: whether a term learns from the teacher, or that term's weight.
+    """
     if not config.views.count:
         return ()
     if not distils:
@@ -104,15 +113,15 @@ def view_reads(config, distils):
     return (*read, "views.distill_target") if config.views.distill_views == "all" else read
 
 
-def over_views(loss, which, views):
-    """The per-example loss of view 0, or its mean over all views: loss(v) -> (B,)."""
+def over_views(loss: Callable[[int], Float[Array, " B"]], which: str, views: int) -> Float[Array, " B"]:
+    """The loss of each example in view 0 ("clean"), or its mean over all views ("all")."""
     if which == "clean" or views == 1:
         return loss(0)
     return jnp.mean(jnp.stack([loss(v) for v in range(views)]), axis=0)
 
 
-def cross_entropy(config, s):
-    """The cross-entropy over the views of `views.ce_views`: (B,)."""
+def cross_entropy(config: ConfigDict, s: Signals) -> Float[Array, " B"]:
+    """The cross-entropy over the views of `views.ce_views`, in nats."""
 
     def loss(v):
         return losses.cross_entropy(s.student.logits[:, v], s.labels)
@@ -120,15 +129,17 @@ def cross_entropy(config, s):
     return over_views(loss, config.views.ce_views, s.student.logits.shape[1])
 
 
-def distill(config, s, loss):
-    """loss(v, t) -> (B,): student view v learning from teacher view t, over the views that distil."""
+def distill(
+    config: ConfigDict, s: Signals, loss: Callable[[int, int], Float[Array, " B"]]
+) -> Float[Array, " B"]:
+    """A loss(v, t) of student view v learning from teacher view t, over the views that distil."""
     own = config.views.distill_target == "own"
     views = s.student.logits.shape[1]
     return over_views(lambda v: loss(v, v if own else 0), config.views.distill_views, views)
 
 
-def logit_kd(config, s):
-    """Logit KD over the views that distil: (B,)."""
+def logit_kd(config: ConfigDict, s: Signals) -> Float[Array, " B"]:
+    """Logit KD over the views that distil."""
 
     def loss(v, t):
         student, teacher = s.student.logits[:, v], s.teacher.logits[:, t]
@@ -137,12 +148,12 @@ def logit_kd(config, s):
     return distill(config, s, loss)
 
 
-def view(outputs, v):
+def view(outputs: Outputs, v: int) -> Outputs:
     """Outputs with leaves (B, V, ...) -> Outputs of one view, (B, ...)."""
     return jax.tree.map(lambda x: x[:, v], outputs)
 
 
-def check_terms(name, terms, memory):
+def check_terms(name: str, terms: Any, memory: Any) -> None:
     """Refuse what a step cannot minimise, log or keep; costs nothing once compiled.
 
     Args:

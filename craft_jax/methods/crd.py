@@ -9,18 +9,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
+from ml_collections import ConfigDict
 
 from craft_jax import losses
 from craft_jax.errors import DataError
-from craft_jax.losses.common import product, unit
-from craft_jax.methods.common import Method, Terms, cross_entropy, distill, distilled_reads, distilled_views
+from craft_jax.losses.common import AnyArray, product, unit
+from craft_jax.methods.common import (
+    Method,
+    Signals,
+    Terms,
+    cross_entropy,
+    distill,
+    distilled_reads,
+    distilled_views,
+)
+from craft_jax.models import Outputs
 
 _WIDTH = 128  # of the embeddings, as published
 _SIDES = ("student", "teacher")
 
+Memory = dict[str, Array] | tuple[()]  # empty without a weight
+Embedded = dict[str, Float[Array, "B 128"]]  # of "student" and "teacher"
+Banks = dict[str, Float[Array, "N 128"]]  # of both too
 
-def check(config, labels):
-    """Raise DataError if a class has fewer than crd.negatives images outside it; labels (N,) integers."""
+
+def check(config: ConfigDict, labels: Int[np.ndarray, " N"]) -> None:
+    """Raise DataError if a class has fewer than crd.negatives images outside it."""
     fewest = len(labels) - np.bincount(labels).max()
     if config.crd.weight and config.crd.bank == "memory" and config.crd.negatives > fewest:
         raise DataError(
@@ -29,14 +43,20 @@ def check(config, labels):
         )
 
 
-def init(config, key, student, teacher, labels):
+def init(
+    config: ConfigDict,
+    key: Key[Array, ""],
+    student: Outputs,
+    teacher: Outputs,
+    labels: Int[AnyArray, " N"],
+) -> tuple[dict[str, dict[str, Array]], Memory]:
     """Fresh heads and banks.
 
     Args:
       config: reads crd.weight and crd.bank.
-      key: a scalar key.
-      student, teacher: Outputs of shapes; `pooled` is (B, D).
-      labels: (N,) integers, of the training set.
+      key: of heads and banks.
+      student, teacher: of shapes, whose `pooled` is read.
+      labels: of the training set.
     Returns:
       (params, memory): a linear head a side; Z a side (0 until the first batch) and, for
       crd.bank="memory", a bank (N, 128) a side with rows U(+-1/sqrt(128/3)), and the labels. Nothing
@@ -116,7 +136,7 @@ def draw_negatives(
     return rows[own[:, None], picks].astype(jnp.int32)
 
 
-def begin(config, s):
+def begin(config: ConfigDict, s: Signals) -> Memory:
     """The memory, each side's Z fixed by the first batch: N times the mean of exp(<anchor, row> / tau)."""
     if not config.crd.weight:
         return s.memory
@@ -142,19 +162,27 @@ def _banks(config, memory, anchors):
     return {side: memory[f"bank_{side}"] for side in _SIDES} if config.crd.bank == "memory" else anchors
 
 
-def start(config, memory, anchors, index, labels, key, num_classes):
+def start(
+    config: ConfigDict,
+    memory: Memory,
+    anchors: Embedded,
+    index: Int[Array, " B"],
+    labels: Int[Array, " B"],
+    key: Key[Array, ""],
+    num_classes: int,
+) -> tuple[Banks, Int[Array, " B"], Int[Array, "B K"]]:
     """What a step scores against: (banks, positives, negatives).
 
     Args:
       config: reads crd.*.
       memory: from `begin` or `update`.
-      anchors: {side: (B, 128)} embeddings of view 0.
-      index: (B,) rows of the images in the training set.
-      labels: (B,) classes.
-      key: a scalar key.
+      anchors: embeddings of view 0.
+      index: rows of the images in the training set.
+      labels: their classes.
+      key: of the negatives.
       num_classes: static.
     Returns:
-      banks {side: (N, 128)}; positives (B,) and negatives (B, K) row numbers, -1 for none.
+      The banks; of positives and negatives the row numbers there, -1 for none.
     """
     banks = _banks(config, memory, anchors)
     if config.crd.bank == "memory":
@@ -164,8 +192,15 @@ def start(config, memory, anchors, index, labels, key, num_classes):
     return banks, positives, jnp.where(labels[:, None] != labels, positives, -1)
 
 
-def loss(config, embedded, banks, positives, negatives, memory):
-    """The two sides added: {side: (B, 128)} -> (B,)."""
+def loss(
+    config: ConfigDict,
+    embedded: Embedded,
+    banks: Banks,
+    positives: Int[Array, " B"],
+    negatives: Int[Array, "B K"],
+    memory: Memory,
+) -> Float[Array, " B"]:
+    """The two sides added; banks, positives and negatives are what `start` returns."""
     return sum(
         losses.crd_nce(
             embedded[side],
@@ -179,7 +214,7 @@ def loss(config, embedded, banks, positives, negatives, memory):
     )
 
 
-def update(config, memory, anchors, index):
+def update(config: ConfigDict, memory: Memory, anchors: Embedded, index: Int[Array, " B"]) -> Memory:
     """The banks after scoring: row <- normalise(momentum * row + (1 - momentum) * embedding)."""
     if config.crd.bank == "batch":
         return memory

@@ -61,6 +61,7 @@ class MetricWriter:
         self.close()
 
     def close(self):
+        """Close both logs; what was logged is kept."""
         self._file.close()
         if self._events is not None:
             self._events.close()

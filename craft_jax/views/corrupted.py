@@ -12,28 +12,38 @@ and no value depends on how many devices there are.
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
 
 from craft_jax import corruptions
 from craft_jax.mesh import on_each_device
 
 
-def corrupted(view_keys, images, names, severities, lanes, mesh):
+def corrupted(
+    view_keys: Key[Array, " M"],
+    images: Float[Array, "B H W 3"],
+    names: Sequence[str],
+    severities: Sequence[int],
+    lanes: int,
+    mesh: Mesh,
+) -> Float[Array, "B M H W 3"]:
     """The corrupted views: a corruption and a severity drawn for every image of every view.
 
     Args:
-      view_keys: (M,) keys, one a view; a view depends on its own alone.
-      images: (B, H, W, 3) float32 in [0, 1], sharded over the mesh's "data" axis.
+      view_keys: one a view; a view depends on its own alone.
+      images: float32 in [0, 1], sharded over the mesh's "data" axis.
       names: the corruptions to draw from.
       severities: the severities to draw from, 1 to 5.
       lanes: divides B, and is a multiple of the number of devices.
       mesh: a mesh with the one axis "data".
     Returns:
-      (B, M, H, W, 3) float32 in [0, 1], multiples of 1/255.
+      float32 in [0, 1], multiples of 1/255.
     """
     batch, shape = images.shape[0], images.shape[1:]
     table = hands(names, severities, shape, batch // lanes)
@@ -56,8 +66,8 @@ class Hand(NamedTuple):
     """Consecutive slots of one corruption whose severities share a program: names, numbers and a slice."""
 
     name: str
-    group: tuple
-    severities: tuple
+    group: tuple[int, ...]
+    severities: tuple[int, ...]
     slots: slice
 
 
@@ -66,20 +76,20 @@ class Hands(NamedTuple):
 
     Attributes:
       hands: a Hand each.
-      bounds: (slots + 1,) int: slot s is used where a number u, uniform in 0..unit - 1, added to bounds[s]
+      bounds: one more than slots; slot s is used where a number u, uniform in 0..unit - 1, added to bounds[s]
         and bounds[s + 1] gives other multiples of `unit`; so with chance (bounds[s + 1] - bounds[s]) / unit.
       unit: see there; it and a slot's step stay below 2^30.
       count: how many images there are.
     """
 
-    hands: tuple
-    bounds: np.ndarray
+    hands: tuple[Hand, ...]
+    bounds: Int[np.ndarray, " edges"]
     unit: int
     count: int
 
 
-def hands(names, severities, shape, count):
-    """The Hands of `count` images.
+def hands(names: Sequence[str], severities: Sequence[int], shape: Sequence[int], count: int) -> Hands:
+    """The Hands of `count` images of a shape, (H, W, 3), that decides which severities share a program.
 
     A hand with a share p of all pairs (corruption, severity) has ceil(count p) slots, each used with the
     same chance, count p in all. Systematic sampling uses exactly `count` slots, whatever the shares.
@@ -107,20 +117,20 @@ class Dealt(NamedTuple):
     """One lane of one view, dealt out.
 
     Attributes:
-      image: (slots,) which image of the lane a slot has; of an empty slot, any.
-      severity: (slots,) int32.
-      key: (slots,) of the corruption's own draws.
-      slot: (images,) where an image went.
+      image: which image of the lane a slot has; of an empty slot, any.
+      severity: one of its hand's.
+      key: of the corruption's own draws.
+      slot: where an image went.
     """
 
-    image: jax.Array
-    severity: jax.Array
-    key: jax.Array
-    slot: jax.Array
+    image: Int[Array, " slots"]
+    severity: Int[Array, " slots"]
+    key: Key[Array, " slots"]
+    slot: Int[Array, " images"]
 
 
-def deal(table, key):
-    """Deal a lane out: (Hands, key) -> Dealt."""
+def deal(table: Hands, key: Key[Array, ""]) -> Dealt:
+    """Deal a lane of one view out, by a key of its own."""
     order_key, empty_key, severity_key, own_key = jax.random.split(key, 4)
     count, slots = table.count, len(table.bounds) - 1
     order = jax.random.permutation(order_key, count)
