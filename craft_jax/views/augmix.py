@@ -270,7 +270,7 @@ def augmixed(
     def local(key_data, numbers, images):
         keys = jax.random.wrap_key_data(key_data)
         keys = jax.vmap(lambda number: jax.vmap(lambda key: jax.random.fold_in(key, number))(keys))(numbers)
-        # XLA for CPUs would crop an image anew wherever it is read.
+        # On a CPU a tenth faster with the barrier: XLA does not fuse the crops into what reads them.
         each = jax.lax.optimization_barrier(jnp.repeat(images, count, 0))
         views = augment(keys.ravel(), each, severity, width, depth, alpha)
         return views.reshape(-1, count, *images.shape[1:])
