@@ -677,16 +677,16 @@ def test_trained_corruptions(method, settings, trained):
     assert methods.trained_corruptions(config) == (list(config.views.corruptions) if trained else [])
 
 
-VIEWS = {"views.corruptions", "views.lanes", "views.count"}
+VIEW_KEYS = {"views.corruptions", "views.lanes", "views.count"}
 
 
 @pytest.mark.parametrize(
     ("method", "settings", "unread"),
     [
-        ("erm", {}, {"kd.weight", "teacher.epochs", "augmix.severity", *VIEWS}),
+        ("erm", {}, {"kd.weight", "teacher.epochs", "augmix.severity", *VIEW_KEYS}),
         ("erm", {"views__ce_views": "all"}, {"kd.weight", "teacher.epochs", "augmix.severity"}),
-        ("kd", {}, {"augmix.severity", *VIEWS}),
-        ("kd", {"teacher__method": "augmix"}, VIEWS),  # its teacher reads it
+        ("kd", {}, {"augmix.severity", *VIEW_KEYS}),
+        ("kd", {"teacher__method": "augmix"}, VIEW_KEYS),  # its teacher reads it
         ("craft", {"views__kind": "augmix"}, {"views.corruptions", "views.lanes"}),
         ("augmix", {}, {"kd.weight", "teacher.epochs", "views.corruptions", "views.lanes"}),
     ],

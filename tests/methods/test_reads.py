@@ -6,6 +6,7 @@ change one. Nothing is compiled, and no network is traced.
 """
 
 import functools
+import hashlib
 import re
 
 import jax
@@ -92,7 +93,25 @@ def one_view(tree_):
 
 
 def text(function, *arguments):
-    return re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(function)(*arguments)))
+    """A traced program as text, with its constants, which JAX prints by their shapes alone."""
+    program = jax.make_jaxpr(function)(*arguments)
+    digest = hashlib.sha256()
+    for constant in constants(program):
+        digest.update(np.asarray(constant).tobytes())
+    return re.sub(r"0x[0-9a-f]+", "", str(program)) + digest.hexdigest()
+
+
+def constants(part):
+    """The arrays in a program and in the programs that it calls."""
+    if isinstance(part, list | tuple):
+        for each in part:
+            yield from constants(each)
+    elif hasattr(part, "consts"):
+        yield from part.consts
+        yield from constants(part.jaxpr)
+    elif hasattr(part, "eqns"):
+        for equation in part.eqns:
+            yield from constants(list(equation.params.values()))
 
 
 @functools.cache
