@@ -390,7 +390,7 @@ def test_a_file_cut_off_is_not_there(digits, tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
-    def stop(images, index, name, severity):
+    def stop(images, index, name, group, severity):
         if name == "fog" and severity == 2:
             raise Stop
         return jnp.zeros(images.shape, jnp.uint8)
