@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "craft_jax"
-ROOMS = ("losses", "models", "views", "methods")  # where arrays are passed on
+ROOMS = ("losses", "models", "views", "corruptions", "methods", "evaluation")  # that compute
 
 
 def public_functions(tree):

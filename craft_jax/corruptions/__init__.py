@@ -4,7 +4,7 @@ The definition is Hendrycks & Dietterich, "Benchmarking Neural Network Robustnes
 Corruptions and Perturbations" (ICLR 2019), programs ImageNet-C/create_c/make_*_c.py. The settings
 follow the shorter side of the images: below 64 pixels CIFAR-C's, below 224 Tiny-ImageNet-C's, from
 224 on ImageNet-C's, each for the size that it was made for (32, 64, 224) and used as it is at the
-others (`tables`). Images made here are "regenerated" corruptions: the algorithm is the original's,
+others (`settings`). Images made here are "regenerated" corruptions: the algorithm is the original's,
 the random draws are not, and the result is not stored as a JPEG of quality 85, which the published
 Tiny-ImageNet-C and ImageNet-C are. Without a package of photographs frost is procedural (`frost`).
 
@@ -13,19 +13,20 @@ Tiny-ImageNet-C and ImageNet-C are. Without a package of photographs frost is pr
 
 import functools
 import operator
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from craft_jax.corruptions import blur, digital, noise, spatter, weather
 from craft_jax.corruptions.frost import frost_source
 from craft_jax.corruptions.ops import to_unit, truncate
 from craft_jax.corruptions.settings import original_side
 
-# Name -> function(key, image, severity): one image (H, W, 3) of whole grey levels 0..255, float32,
-# to an image on the same scale before clipping and truncation.
+# Name -> function(key, image, severity): one image of whole grey levels 0..255, float32, to one on the
+# same scale, before clipping and truncation.
 CORRUPTIONS = {
     **noise.CORRUPTIONS,
     **blur.CORRUPTIONS,
@@ -82,7 +83,7 @@ def corrupt(
     return corrupt_each(keys, images, name, program(name, images.shape[1:], severity), jnp.int32(severity))
 
 
-def programs(name, shape):
+def programs(name: str, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Which severities share one compiled program: tuples that together are 1..5.
 
     Several do where their settings have one form: what differs is then looked up by a traced severity.
@@ -95,7 +96,7 @@ def programs(name, shape):
     return _PROGRAMS_BELOW_64.get(name, _ONE_EACH) if small or name in _ALL_SIZES else _ONE_EACH
 
 
-def program(name, shape, severity):
+def program(name: str, shape: Sequence[int], severity: int) -> tuple[int, ...]:
     """The one of `programs` that a severity, a Python int, belongs to."""
     (group,) = (group for group in programs(name, shape) if severity in group)
     return group
@@ -114,17 +115,23 @@ _PROGRAMS_BELOW_64 = dict.fromkeys((*_ALL_SIZES, *_BELOW_64), _TOGETHER) | {
 
 
 @functools.partial(jax.jit, static_argnames=("name", "group"))
-def corrupt_each(keys, images, name, group, severities):
+def corrupt_each(
+    keys: Key[Array, " B"],
+    images: Float[Array, "B H W 3"],
+    name: str,
+    group: tuple[int, ...],
+    severities: Int[Array, " B"] | Int[Array, ""],
+) -> Float[Array, "B H W 3"]:
     """`corrupt` with a severity an image.
 
     Args:
-      keys: (B,) typed keys.
-      images: (B, H, W, 3) float32 in [0, 1].
+      keys: one an image.
+      images: float32 in [0, 1].
       name: one of `NAMES`, static.
       group: one of `programs`, static.
-      severities: (B,) int32, each in `group`, traced; or one for all, (): fewer look-ups, and faster.
+      severities: each in `group`, traced; one for all means fewer look-ups, and is faster.
     Returns:
-      (B, H, W, 3) float32, multiples of 1/255 in [0, 1].
+      float32, multiples of 1/255 in [0, 1].
     """
     levels = jnp.clip(jnp.round(images * 255), 0, 255)
     if len(group) == 1:

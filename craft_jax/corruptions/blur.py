@@ -1,15 +1,18 @@
 """Blurs.
 
-Each corruption takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
-float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
-Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
+Each corruption takes (key, image, severity): one image of whole grey levels 0..255 in float32,
+to one on the same scale, neither clipped nor truncated. Source: Hendrycks & Dietterich 2019,
+make_cifar_c.py and, for larger images, its relatives: see `settings`.
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Key
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.exact import gaussian_floor, ray_floor, ray_words
@@ -22,16 +25,16 @@ from craft_jax.corruptions.ops import (
     taps_at,
     zoom_matrix,
 )
-from craft_jax.corruptions.settings import possible, settings
+from craft_jax.corruptions.settings import Image, Severity, possible, settings
 
 
-def gaussian_blur(key, image, severity):
+def gaussian_blur(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """A Gaussian of s pixels, cut at 4 s, the border repeated."""
     del key
     return gaussian_levels(image, taps_at("gaussian_blur", image.shape, severity))
 
 
-def defocus_blur(key, image, severity):
+def defocus_blur(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """A disk smoothed by a 3x3 Gaussian, the border mirrored; CIFAR's 1 to 3 are that Gaussian alone.
 
     At CIFAR's severity 4 the Gaussian is nearly nothing, and the mean of five whole levels is whole one
@@ -74,7 +77,7 @@ def _disk(radius, alias):
     return disk[kept, kept], kernel[kept, kept].astype(np.float64)
 
 
-def glass_blur(key, image, severity):
+def glass_blur(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """Blur, to 8 bits, each pixel replaced by one that is -reach..reach - 1 rows and columns away, blur.
 
     At CIFAR's size the reach is 1: it is one of the four up and left, itself included.
@@ -87,7 +90,7 @@ def glass_blur(key, image, severity):
     return _glass(image, sigma, _moves(key, image.shape)[:times])
 
 
-def glass_pair(key, image, severity, pair):
+def glass_pair(key: Key[Array, ""], image: Image, severity: Int[Array, ""], pair: tuple[int, int]) -> Image:
     """Glass blur at two severities that differ in their walks alone, one and two: `pair`, static."""
     sigma, _, _ = settings("glass_blur", image.shape, pair[0])
     first, (up, left) = _moves(key, image.shape)
@@ -158,13 +161,18 @@ def _far_glass(image, sigma, reach, offsets):
     return gaussian_floor(image.reshape(height, width, 3), sigma)
 
 
-def motion_blur(key, image, severity):
+def motion_blur(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """ImageMagick's motion blur of radius r and sigma s at an angle within 45 degrees."""
     weights = ray_at("motion_blur", image.shape, severity)
     return motion(image, weights, jax.random.uniform(key, (), minval=-45, maxval=45))
 
 
-def ray_at(name, shape, severity, pick=lambda setting: setting):
+def ray_at(
+    name: str,
+    shape: Sequence[int],
+    severity: Severity,
+    pick: Callable[[Any], Any] = lambda setting: setting,
+) -> Int[Array | np.ndarray, "2 n"]:
     """The weights of a corruption's ray, of the radius and sigma `pick(setting)`; see `settings`, `ray`.
 
     At a traced severity they are filled up with zeros to the longest of the five.
@@ -173,7 +181,7 @@ def ray_at(name, shape, severity, pick=lambda setting: setting):
     return settings(name, shape, severity, lambda setting: ray(*pick(setting), length))
 
 
-def ray(radius, sigma, length=0):
+def ray(radius: int, sigma: float | int, length: int = 0) -> Int[np.ndarray, "2 n"]:
     """The weights of `motion`: half a Gaussian of `sigma` pixels on 2 radius + 1 samples.
 
     Zeros fill them up to `length`. ImageMagick computes in 16 bits, where a level is 257 steps, and rounds
@@ -189,11 +197,13 @@ def _half_gaussian(radius, sigma):
     return weights[weights > 1e-11]  # what is cut off is below 3e-9 levels
 
 
-def motion(image, weights, degrees):
+def motion(
+    image: Float[Array, "H W C"], weights: Int[Array | np.ndarray, "2 n"], degrees: Float[Array, ""]
+) -> Float[Array, "H W C"]:
     """The mean along a ray, each sample at a whole pixel, the border repeated; whole levels, truncated.
 
     Args:
-      image: (H, W, C) whole levels.
+      image: whole levels.
       weights: of `ray`; may be traced.
       degrees: the ray's angle, traced.
     """
@@ -230,7 +240,7 @@ def _below(bounds):
     return np.where(near > bounds, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-def zoom_blur(key, image, severity):
+def zoom_blur(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """The mean of the image and of n enlargements of its centre by 1, 1 + step, 1 + 2 step, ...
 
     All of them together are one sum over the pixels nearby, with weights that depend on the place:

@@ -9,19 +9,17 @@ after the round. That bounds the rounds, and how many choices in a row there are
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from craft_jax.corruptions.ops import once
 
 _CHASE = 3  # steps along a path in one kernel: XLA for CPUs needs 30 s to compile the nest of 8
 
 
-def components(plane):
+def components(plane: Bool[Array, "H W"]) -> Int[Array, "H W"]:
     """Component numbers of the set pixels of a plane, diagonal neighbours joined.
 
-    Args:
-      plane: (H, W) booleans.
-    Returns:
-      (H, W) int32, equal where a path of set pixels joins two; of a pixel that is not set, its block's.
+    Equal where a path of set pixels joins two; of a pixel that is not set, its block's.
     """
     height, width = plane.shape
     blocks = jnp.pad(plane, ((0, height % 2), (0, width % 2)))

@@ -1,8 +1,8 @@
 """Contrast, saturation and what encoders and resizing do.
 
-Each corruption takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
-float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
-Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
+Each corruption takes (key, image, severity): one image of whole grey levels 0..255 in float32,
+to one on the same scale, neither clipped nor truncated. Source: Hendrycks & Dietterich 2019,
+make_cifar_c.py and, for larger images, its relatives: see `settings`.
 """
 
 import functools
@@ -10,14 +10,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.jpeg import jpeg, quantisation
 from craft_jax.corruptions.ops import gaussian, gaussian_matrix, once, resize_axis
-from craft_jax.corruptions.settings import lookup, settings
+from craft_jax.corruptions.settings import Image, Severity, lookup, settings
 
 
-def contrast(key, image, severity):
+def contrast(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """(x - mean) c + mean, the mean of each channel over the image."""
     del key
     factor = settings("contrast", image.shape, severity)
@@ -25,7 +26,7 @@ def contrast(key, image, severity):
     return (image - mean) * factor + mean
 
 
-def saturate(key, image, severity):
+def saturate(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """S of HSV times a plus b, clipped to [0, 1].
 
     A channel is V (1 - S w) with w = (V - channel)/(V - min) in [0, 1]; V and w stay. A grey pixel
@@ -53,7 +54,7 @@ def _least_channel(setting):
     return (np.clip(value * (1 - scaled), 0, 1) * 255).astype(np.uint8).ravel()
 
 
-def pixelate(key, image, severity):
+def pixelate(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """Down to a share of the size and up again, with Pillow's BOX filter; exact.
 
     Pillow resizes along the rows first and rounds to 8 bits after each pass. The way up copies, so
@@ -106,13 +107,13 @@ def _box(source, target):
     return members.astype(np.float32), weight
 
 
-def jpeg_compression(key, image, severity):
+def jpeg_compression(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """JPEG at a quality of Pillow's, chroma 4:2:0; exact."""
     del key
     return jpeg(image, *settings("jpeg_compression", image.shape, severity, quantisation))
 
 
-def elastic_transform(key, image, severity):
+def elastic_transform(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """A random affine map, then displacements that a Gaussian smooths, of strength 0 at CIFAR's 1.
 
     Lengths are shares of the image's shorter side.

@@ -12,13 +12,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt32
 from scipy import special, stats
 
 LEVELS = 1 << 16
 
 
-def words(key, count):
-    """`count` random uint32 from one key of any kind."""
+def words(key: Key[Array, ""], count: int) -> UInt32[Array, " {count}"]:
+    """Random words of 32 bits, from one key of any kind."""
     first, second = jax.random.bits(key, (2,), "uint32")
     x = jnp.arange(count, dtype=jnp.uint32) + first
     x = (x ^ x >> 17) * np.uint32(0xED5AD4BB)
@@ -27,30 +28,32 @@ def words(key, count):
     return x ^ x >> 14
 
 
-def bits(key, shape):
-    """Whole numbers, uniform in 0..65535: `shape` int32."""
+def bits(key: Key[Array, ""], shape: tuple[int, ...]) -> Int[Array, "..."]:
+    """Whole numbers, uniform in 0..65535: int32 of a shape."""
     return _halves(key, shape, lambda number: number)
 
 
-def full_bits(key, shape):
-    """Random `shape` uint32, for what needs more than 16 bits."""
+def full_bits(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """Random words of 32 bits, of a shape, for what needs more than 16 bits."""
     return jax.lax.optimization_barrier(words(key, math.prod(shape))).reshape(shape)
 
 
-def uniform(key, shape, low=0.0, high=1.0):
-    """Uniform in (low, high): `shape` float32."""
+def uniform(
+    key: Key[Array, ""], shape: tuple[int, ...], low: float | int = 0.0, high: float | int = 1.0
+) -> Float[Array, "..."]:
+    """Uniform in (low, high): float32 of a shape."""
     step = (high - low) / LEVELS
     return _halves(key, shape, lambda number: low + step * (number.astype(jnp.float32) + 0.5))
 
 
-def normal(key, shape):
-    """Standard normal, by a table of 65,536 quantiles: `shape` float32."""
+def normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Standard normal, by a table of 65,536 quantiles: float32 of a shape."""
     table = jnp.asarray(_quantiles())
     return _halves(key, shape, lambda number: table.at[number].get(mode="promise_in_bounds"))
 
 
-def log_gamma(key, shape, alpha):
-    """Logarithms of Gamma(alpha, 1), alpha > 0 static, by a table of 65,536 quantiles: `shape` float32.
+def log_gamma(key: Key[Array, ""], shape: tuple[int, ...], alpha: float | int) -> Float[Array, "..."]:
+    """Logarithms of Gamma(alpha, 1), alpha > 0 static, by a table of 65,536 quantiles: float32 of a shape.
 
     `jax.random.loggamma` rejects until every draw is accepted, so that a GPU waits for the host.
     """

@@ -7,10 +7,12 @@ where the exact result is a whole level itself: there float64's own rounding dec
 
 import functools
 import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from craft_jax.corruptions.ops import bordered, gaussian_taps, once
 
@@ -18,8 +20,8 @@ TOP = 23  # bits after the point of the mean's first word: 255 times 2^23 is jus
 AT_ONCE = 24  # copies in memory, a byte a value
 
 
-def words(weights, *bits):
-    """Float64 weights as integers: [(n,) int32 for each entry of `bits`], the first the highest.
+def words(weights: Iterable[float], *bits: int) -> list[Int[np.ndarray, " n"]]:
+    """Float64 weights as integers of several words, one for each entry of `bits`, the first the highest.
 
     Weight i is sum_k words[k][i] 2^-(bits[0] + ... + bits[k]), to half the last word's unit.
     """
@@ -30,8 +32,8 @@ def words(weights, *bits):
     return [np.array(w, np.int32) for w in (scaled, *out[::-1])]
 
 
-def gaussian_floor(image, sigma):
-    """Gaussian blur of whole levels (H, W, C), the border repeated, and truncated to whole levels.
+def gaussian_floor(image: Float[Array, "H W C"], sigma: float | int) -> Float[Array, "H W C"]:
+    """Gaussian blur of whole levels, the border repeated, and truncated to whole levels.
 
     The result less the pixel is a sum of second differences, down, right and both, whose integers
     vanish together where the blur changes nothing. SciPy's float64 then falls short of the level for
@@ -110,15 +112,15 @@ def _among(levels, chosen):
     return (found >> (levels & 31)) & 1 == 1
 
 
-def ray_words(weights, shift):
+def ray_words(weights: Float[np.ndarray, " n"], shift: float) -> Int[np.ndarray, "2 n+1"]:
     """The weights of `ray_floor` and what it adds, as integers.
 
     Args:
-      weights: (n,) float64; their sum is 1. To 2^-39 or so they are exact. The split depends on n: fill
+      weights: float64; their sum is 1. To 2^-39 or so they are exact. The split depends on n: fill
         rays of one program up with zeros to the same n.
       shift: levels, below 1/2.
     Returns:
-      (2, n + 1) int32: the higher words and the lower ones, those of `shift` last.
+      The higher words and the lower ones, those of `shift` last.
     """
     return np.stack(words([*weights, shift], TOP, _low_bits(len(weights))))
 
@@ -127,13 +129,18 @@ def _low_bits(count):
     return 30 - math.ceil(math.log2(255 * count))
 
 
-def ray_floor(image, rows, columns, weights):
+def ray_floor(
+    image: Float[Array, "H W C"],
+    rows: Int[Array, " n"],
+    columns: Int[Array, " n"],
+    weights: Int[Array | np.ndarray, "2 n+1"],
+) -> Float[Array, "H W C"]:
     """The weighted mean of shifted copies of whole levels, plus a shift, truncated to whole levels.
 
     Args:
-      image: (H, W, C) whole levels 0..255; its border is repeated.
-      rows, columns: (n,) integers below n in size, traced: where the sample for a pixel lies.
-      weights: (2, n + 1) int32 from `ray_words`, which may be traced.
+      image: whole levels 0..255; its border is repeated.
+      rows, columns: below n in size, traced: where the sample for a pixel lies.
+      weights: from `ray_words`; may be traced.
 
     Copies of bytes: many at a time, each moved once, at CIFAR's size more than twice as fast on a
     CPU as a float32 sum that moves them itself. The loop is what keeps XLA from repeating the sum of

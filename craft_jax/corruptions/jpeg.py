@@ -9,8 +9,10 @@ A float DCT would differ on 10 to 21% of the pixels, since quantisation amplifie
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from craft_jax.corruptions.ops import once
+from craft_jax.corruptions.settings import Image
 
 # T.81, annex K: quantisation steps at quality 50.
 LUMA_STEPS = np.array(
@@ -45,8 +47,10 @@ _SIGNS = np.array([1, -1] * 4)[:, None]
 DCT = np.concatenate([_LEFT, _SIGNS * np.array(_LEFT)[:, ::-1]], 1).astype(np.int32)
 
 
-def jpeg(image, steps, inverse):
-    """(H, W, 3) whole levels 0..255, float32, through JPEG with the tables of `quantisation`: the same."""
+def jpeg(
+    image: Image, steps: Int[Array | np.ndarray, "2 8 8"], inverse: Float[Array | np.ndarray, "2 8 8"]
+) -> Image:
+    """Whole levels through JPEG, with the tables of `quantisation`, to whole levels."""
     height, width, _ = image.shape
     y, cb, cr = once(jnp.stack(_to_ycbcr(image.astype(jnp.int32))))
     half = slice((height + 1) // 2), slice((width + 1) // 2)
@@ -58,9 +62,9 @@ def jpeg(image, steps, inverse):
     return jnp.moveaxis(once(jnp.stack(_to_rgb(*planes))), 0, -1).astype(jnp.float32)
 
 
-def quantisation(quality):
+def quantisation(quality: int) -> tuple[Int[np.ndarray, "2 8 8"], Float[np.ndarray, "2 8 8"]]:
     """The steps of luma and chroma at `quality` 1..100, and what a DCT 8 times too large is multiplied by
-    instead of a division: (2, 8, 8) int32 and float32."""
+    instead of a division."""
     steps = np.stack([_scaled(table, quality) for table in (LUMA_STEPS, CHROMA_STEPS)])
     return steps, np.float32(1 / (8 * steps))
 

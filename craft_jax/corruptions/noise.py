@@ -1,8 +1,8 @@
 """Noise: Gaussian, shot (Poisson), impulse (salt and pepper) and speckle.
 
-Each function takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
-float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
-Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
+Each function takes (key, image, severity): one image of whole grey levels 0..255 in float32,
+to one on the same scale, neither clipped nor truncated. Source: Hendrycks & Dietterich 2019,
+make_cifar_c.py and, for larger images, its relatives: see `settings`.
 """
 
 import functools
@@ -10,26 +10,27 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Array, Key
 from scipy import special
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.ops import once
-from craft_jax.corruptions.settings import lookup, settings
+from craft_jax.corruptions.settings import Image, Severity, lookup, settings
 
 
-def gaussian_noise(key, image, severity):
+def gaussian_noise(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """x + N(0, s), x in [0, 1]."""
     scale = settings("gaussian_noise", image.shape, severity, lambda s: 255 * s)
     return image + scale * draws.normal(key, image.shape)
 
 
-def speckle_noise(key, image, severity):
+def speckle_noise(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """x + x N(0, s), x in [0, 1]."""
     scale = settings("speckle_noise", image.shape, severity)
     return image + image * scale * draws.normal(key, image.shape)
 
 
-def impulse_noise(key, image, severity):
+def impulse_noise(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """A share p of the channel elements becomes 0 or 255, half each; the others stay."""
     chance = draws.bits(key, image.shape)
     # Of 1%, 0.1% off; less of the others.
@@ -38,7 +39,7 @@ def impulse_noise(key, image, severity):
     return jnp.where(chance < half, 0.0, salted)
 
 
-def shot_noise(key, image, severity):
+def shot_noise(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """Poisson(c x) / c, x in [0, 1], by an alias table (Walker 1974) for each of the 256 levels.
 
     Eight bits of a draw choose one of 256 equally likely entries, 16 bits decide between its two

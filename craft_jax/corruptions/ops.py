@@ -1,16 +1,19 @@
 """What several corruptions share: truncation to grey levels and separable filters.
 
-Images are (H, W, C) float32 in grey levels 0..255 unless a docstring says otherwise: on this scale
-a pixel that a corruption leaves alone is a whole number, and stays exactly that number.
+Images are float32 in grey levels 0..255 unless a docstring says otherwise: on this scale a pixel
+that a corruption leaves alone is a whole number, and stays exactly that number.
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
 
-from craft_jax.corruptions.settings import possible, settings
+from craft_jax.corruptions.settings import Severity, possible, settings
 
 # The original computes in float64 and truncates. A value that is a whole number k in exact
 # arithmetic reaches float32 as k +- 3e-5 at most: the slack keeps it at k.
@@ -22,13 +25,13 @@ LOWER = np.float32(1 / 255 - float(UPPER))  # the rest
 WIDE = 24  # pixels: a Gaussian that reaches further is a matrix
 
 
-def truncate(levels):
-    """Clip to 0..255 and drop the fraction, as np.uint8(np.clip(x, 0, 255)) does; any shape."""
+def truncate(levels: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
+    """Clip to 0..255 and drop the fraction, as np.uint8(np.clip(x, 0, 255)) does."""
     return jnp.floor(jnp.clip(levels, 0, 255) + SLACK)
 
 
-def to_unit(levels):
-    """Whole levels k to the float32 nearest to k/255, bit for bit; any shape.
+def to_unit(levels: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Whole levels k to the float32 nearest to k/255, bit for bit.
 
     XLA turns a division by 255 into a product with its rounded inverse, one unit in the last place
     off for half the levels. Here the inverse has two parts, and k times the first is exact.
@@ -36,7 +39,7 @@ def to_unit(levels):
     return levels * UPPER + levels * LOWER
 
 
-def once(array):
+def once(array: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     """The same array, computed once.
 
     XLA for CPUs computes what several others read anew for each of them, a whole filter for each of
@@ -52,15 +55,17 @@ def _of_two_parts(array):
     return jax.lax.optimization_barrier(jnp.concatenate(parts))
 
 
-def gaussian_taps(sigma, cut=4.0):
-    """Normalised float64 weights (2r + 1,) of a Gaussian cut at r = int(cut sigma + 0.5)."""
+def gaussian_taps(sigma: float | int, cut: float | int = 4.0) -> Float[np.ndarray, " taps"]:
+    """The 2 r + 1 normalised float64 weights of a Gaussian cut at r = int(cut sigma + 0.5)."""
     radius = int(cut * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2) if sigma else np.ones(1)
     return weights / weights.sum()
 
 
-def shifted(image, radius, axis, mode="edge"):
-    """The 2 radius + 1 shifts of (H, W, ...) along an axis; `mode` is jnp.pad's.
+def shifted(
+    image: Float[Array, "H W *C"], radius: int, axis: int, mode: str = "edge"
+) -> list[Float[Array, "H W *C"]]:
+    """The 2 radius + 1 shifts of an image along an axis; `mode` is jnp.pad's.
 
     A filter is a sum of them: seven times as fast on a CPU as a convolution, and the same to the
     bit whatever the batch. The barrier stops XLA from padding anew for each.
@@ -71,8 +76,10 @@ def shifted(image, radius, axis, mode="edge"):
     return [jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(2 * radius + 1)]
 
 
-def gaussian(image, sigma, cut=4.0, mode="edge"):
-    """Gaussian blur of (H, W, ...) over rows and columns; `mode` "edge" repeats the border.
+def gaussian(
+    image: Float[Array, "H W *C"], sigma: float | int, cut: float | int = 4.0, mode: str = "edge"
+) -> Float[Array, "H W *C"]:
+    """Gaussian blur over rows and columns; `mode` "edge" repeats the border.
 
     A wide Gaussian is one product of matrices an axis: fifty times as fast on a CPU as the sum of
     the 1,025 shifts that elastic_transform has at 224 pixels.
@@ -85,15 +92,22 @@ def gaussian(image, sigma, cut=4.0, mode="edge"):
     return image
 
 
-def smooth(image, taps, mode="edge"):
-    """(H, W, ...) filtered with `taps` (2 r + 1,), which may be traced, over rows and columns."""
+def smooth(
+    image: Float[Array, "H W *C"], taps: Float[Array | np.ndarray, " taps"], mode: str = "edge"
+) -> Float[Array, "H W *C"]:
+    """An image filtered with 2 r + 1 taps, which may be traced, over rows and columns."""
     for axis in (0, 1):
         copies = shifted(image, len(taps) // 2, axis, mode)
         image = sum(w * copy for w, copy in zip(taps, copies, strict=True))
     return image
 
 
-def taps_at(name, shape, severity, sigma=lambda setting: setting):
+def taps_at(
+    name: str,
+    shape: Sequence[int],
+    severity: Severity,
+    sigma: Callable[[Any], float | int] = lambda setting: setting,
+) -> Float[Array | np.ndarray, " taps"]:
     """The taps, float32, of a corruption's Gaussian of `sigma(setting)` pixels; see `settings`.
 
     At a traced severity they are filled up with zeros to the widest of the five.
@@ -108,8 +122,10 @@ def taps_at(name, shape, severity, sigma=lambda setting: setting):
 
 
 @functools.cache
-def gaussian_matrix(size, sigma, cut, mode):
-    """(size, size) float64: what each sample of an axis, extended by `mode`, adds to each result."""
+def gaussian_matrix(
+    size: int, sigma: float | int, cut: float | int, mode: str
+) -> Float[np.ndarray, "{size} {size}"]:
+    """In float64, what each sample of an axis, extended by `mode`, adds to each result."""
     taps, matrix = gaussian_taps(sigma, cut), np.zeros((size, size))
     source = np.pad(np.arange(size), len(taps) // 2, mode=mode)
     for i, weight in enumerate(taps):
@@ -117,9 +133,10 @@ def gaussian_matrix(size, sigma, cut, mode):
     return matrix
 
 
-def gaussian_levels(image, taps):
-    """Gaussian blur, by `taps` (2 r + 1,), of whole levels (H, W, C) that are truncated next, the border
-    repeated.
+def gaussian_levels(
+    image: Float[Array, "H W C"], taps: Float[Array | np.ndarray, " taps"]
+) -> Float[Array, "H W C"]:
+    """Gaussian blur, by 2 r + 1 taps, of whole levels that are truncated next, the border repeated.
 
     With a small sigma the change is often far below float32's resolution at 255 and its sign
     decides. So the change is summed by itself, from differences to the two neighbours at each
@@ -147,27 +164,33 @@ def gaussian_levels(image, taps):
     return add_change(right(middle, 0), change).reshape(image.shape)
 
 
-def bordered(image, reach, mode="constant"):
-    """(H, W, C) with `reach` pixels more on every side, (H + 2 reach, (W + 2 reach) C): a pixel is C
-    entries of its row. Over such rows XLA's loops vectorise, over an axis of three they do not."""
+def bordered(
+    image: Shaped[Array, "H W C"], reach: int, mode: str = "constant"
+) -> Shaped[Array, "H+2*{reach} C*(W+2*{reach})"]:
+    """An image with `reach` pixels more on every side, a pixel C entries of its row.
+
+    Over such rows XLA's loops vectorise, over an axis of three they do not.
+    """
     padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode=mode)
     return jax.lax.optimization_barrier(padded.reshape(padded.shape[0], -1))
 
 
-def add_change(levels, change):
+def add_change(levels: Float[Array, "*shape"], change: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """levels + change for `truncate`: below a whole level by ever so little, if change is."""
     return levels + change - 2 * SLACK * ((change < 0) & (change > -2 * SLACK))
 
 
-def resize_axis(image, matrix, axis):
-    """A matrix (P, H) applied to axis 0 or (Q, W) to axis 1 of (H, W, ...), in full float32."""
+def resize_axis(
+    image: Float[Array, "H W *C"], matrix: Float[Array | np.ndarray, "new old"], axis: int
+) -> Float[Array, "P Q *C"]:
+    """A matrix applied to axis 0 or 1 of an image, in full float32."""
     equation = ("h...,ph->p...", "hw...,qw->hq...")[axis]
     matrix = jnp.asarray(matrix, jnp.float32)
     return jnp.einsum(equation, image, matrix, precision=jax.lax.Precision.HIGHEST)
 
 
-def zoom_matrix(size, factor):
-    """(size, size) float64: an axis's centre enlarged by `factor` >= 1 and cut to `size` again.
+def zoom_matrix(size: int, factor: float | int) -> Float[np.ndarray, "{size} {size}"]:
+    """In float64, an axis's centre enlarged by `factor` >= 1 and cut to `size` again.
 
     The centre is ceil(size / factor) samples, enlarged linearly, ends on ends, to the rounded
     product with `factor`; what exceeds `size` is cut on both sides.

@@ -10,9 +10,16 @@ A row is the five severities; what a setting means is said where it is used. Len
 every size, but for elastic_transform's (shares of the shorter side) and frost's pictures.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+Image = Float[Array, "H W 3"]  # grey levels 0..255
+Severity = int | Int[Array, ""]  # 1..5: a Python int is static, an array may be traced
 
 # "zoom_blur": the factors are arange(1, first, second).
 CIFAR = {
@@ -142,29 +149,34 @@ TABLES = {32: CIFAR, 64: TINY_IMAGENET, 224: IMAGENET}
 FROST_REDUCTION = {32: 5, 64: 10 / 3, 224: 1}
 
 
-def original_side(shape):
-    """The side, 32, 64 or 224, of the original whose table serves images of `shape` (H, W, ...)."""
+def original_side(shape: Sequence[int]) -> int:
+    """The side, 32, 64 or 224, of the original whose table serves images of `shape`, (H, W, ...)."""
     return max((side for side in TABLES if side <= min(shape[:2])), default=32)
 
 
-def rows(name, shape):
+def rows(name: str, shape: Sequence[int]) -> tuple[Any, ...]:
     """The five settings that the original of the size has for one corruption; arguments as for `settings`."""
     return TABLES[original_side(shape)][name]
 
 
-def possible(name, shape, severity):
+def possible(name: str, shape: Sequence[int], severity: Severity) -> tuple[Any, ...]:
     """The settings that a severity may stand for: one of a Python int, all five of a traced one."""
     five = rows(name, shape)
     return five[severity - 1 : severity] if isinstance(severity, int) else five
 
 
-def settings(name, shape, severity, make=lambda setting: setting):
+def settings(
+    name: str,
+    shape: Sequence[int],
+    severity: Severity,
+    make: Callable[[Any], Any] = lambda setting: setting,
+) -> Any:
     """What the original of the size has for one corruption at a severity: a number or a tuple.
 
     Args:
       name: one of `corruptions.NAMES`.
       shape: of the image, (H, W, ...).
-      severity: a Python int 1..5, or a traced int32 scalar.
+      severity: a Python int, or traced.
       make: what is made of the setting, of one shape for all severities; its result is returned.
     """
     if isinstance(severity, int):
@@ -174,8 +186,14 @@ def settings(name, shape, severity, make=lambda setting: setting):
     return jax.lax.optimization_barrier(looked_up)  # or XLA looks it up anew for every pixel
 
 
-def lookup(name, shape, severity, make, index):
-    """An entry, at `index`, of the flat table that `make` makes of a corruption's setting.
+def lookup(
+    name: str,
+    shape: Sequence[int],
+    severity: Severity,
+    make: Callable[[Any], Shaped[np.ndarray, " entries"]],
+    index: Int[Array, "*places"],
+) -> Shaped[Array, "*places"]:
+    """The entries, at `index`, of the table that `make` makes of a corruption's setting.
 
     All tables are one, so that no image has a copy of its own; arguments as for `settings`.
     """

@@ -1,8 +1,8 @@
 """Spatter: drops of water or splashes of mud on the lens.
 
-`spatter` takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in float32,
-to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks & Dietterich
-2019, see `tables`. Water goes through five steps of OpenCV, in the integer arithmetic that OpenCV
+`spatter` takes (key, image, severity): one image of whole grey levels 0..255 in float32,
+to one on the same scale, neither clipped nor truncated. Source: Hendrycks & Dietterich 2019, see
+`settings`. Water goes through five steps of OpenCV, in the integer arithmetic that OpenCV
 has for 8-bit planes: (H, W) int32 here.
 """
 
@@ -10,11 +10,12 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.components import components
 from craft_jax.corruptions.ops import SLACK, once, smooth, taps_at
-from craft_jax.corruptions.settings import settings
+from craft_jax.corruptions.settings import Image, Severity, settings
 
 WATER, MUD = (175.0, 238.0, 238.0), (63.0, 42.0, 20.0)
 # Lengths of a step along a side, a diagonal and a knight's move, in units of 2^-16 pixels.
@@ -23,17 +24,17 @@ FAR = 20  # distances are cut off here
 EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 
 
-def spatter(key, image, severity):
+def spatter(key: Key[Array, ""], image: Image, severity: int) -> Image:
     """Drops where a blurred normal layer exceeds a threshold: water at 1 to 3, mud at 4 and 5."""
     return (water if severity <= 3 else mud)(key, image, severity)
 
 
-def water(key, image, severity):
+def water(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """Spatter at the severities 1 to 3."""
     return _spatter(_water, key, image, severity)
 
 
-def mud(key, image, severity):
+def mud(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """Spatter at the severities 4 and 5."""
     return _spatter(_mud, key, image, severity)
 

@@ -1,8 +1,8 @@
 """Weather and light.
 
-Each corruption takes (key, image, severity): one image (H, W, 3) of whole grey levels 0..255 in
-float32, to the same shape on the same scale, neither clipped nor truncated. Source: Hendrycks &
-Dietterich 2019, make_cifar_c.py and, for larger images, its relatives: see `tables`.
+Each corruption takes (key, image, severity): one image of whole grey levels 0..255 in float32,
+to one on the same scale, neither clipped nor truncated. Source: Hendrycks & Dietterich 2019,
+make_cifar_c.py and, for larger images, its relatives: see `settings`.
 """
 
 import functools
@@ -10,15 +10,16 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.blur import motion, ray_at
 from craft_jax.corruptions.frost import frost_crop
 from craft_jax.corruptions.ops import resize_axis, truncate, zoom_matrix
-from craft_jax.corruptions.settings import settings
+from craft_jax.corruptions.settings import Image, Severity, settings
 
 
-def brightness(key, image, severity):
+def brightness(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """A constant added to V of HSV; hue and saturation stay, so the channels keep their ratio."""
     del key
     shift = settings("brightness", image.shape, severity)
@@ -27,7 +28,7 @@ def brightness(key, image, severity):
     return jnp.where(value > 0, image * brighter / jnp.maximum(value, 1), brighter)
 
 
-def fog(key, image, severity):
+def fog(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """(x + c P) max/(max + c): P a plasma in [0, 1], max over the image, x in [0, 1].
 
     The plasma's side is the next power of two: 32 at 32 pixels, 256 at 224, of which it is cropped.
@@ -45,17 +46,16 @@ def _fog(image, haze, thickness):
     return (image + added * haze[..., None]) * (most / (most + added))
 
 
-def plasma(chance, size, decay):
+def plasma(
+    chance: Float[Array, " {size}**2-1"], size: int, decay: float | int | Float[Array, ""]
+) -> Float[Array, "{size} {size}"]:
     """Diamond-square on a torus, scaled to 0..1.
 
     Args:
-      chance: (size^2 - 1,) in [-1, 1]: at each level of n x n cells the n^2 draws of the cells'
+      chance: in [-1, 1]: at each level of n x n cells the n^2 draws of the cells'
         centres, then of the midpoints of their upper edges, then of their left edges.
       size: a power of two, static.
       decay: what the wibble w, 100 at first, is divided by after each level; noise is w^2 chance.
-
-    Returns:
-      (size, size) float32.
     """
     corners, wibble, used = jnp.zeros((1, 1)), 100.0, 0
     while len(corners) < size:
@@ -72,7 +72,7 @@ def plasma(chance, size, decay):
     return corners / corners.max()
 
 
-def snow(key, image, severity):
+def snow(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """Flakes, blurred along the wind and twice laid over a whitened image."""
     loc, scale, *_ = settings("snow", image.shape, severity)
     layer_key, wind_key = jax.random.split(key)
@@ -99,7 +99,7 @@ def _snow(image, layer, degrees, severity):
     return blend * image + (1 - blend) * whitened + flakes + flakes[::-1, ::-1]
 
 
-def frost(key, image, severity):
+def frost(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
     """a x + b f, f a random crop of a picture of frost; see `frost_source` for which."""
     kept, added = settings("frost", image.shape, severity)
     return kept * image + added * frost_crop(key, image.shape)

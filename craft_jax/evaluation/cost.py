@@ -3,6 +3,8 @@
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +18,13 @@ _REPEATS = 10
 _SECONDS = 2.0  # a network that is slow on this machine is measured less often
 
 
-def optional(name, measurement, notes):
+def optional(name: str, measurement: Callable[[], Any], notes: list[str]) -> Any:
     """The value of measurement(), or None and a note: what is merely measured shall not cost a result.
 
     Args:
       name: what is measured, for the note.
-      measurement: a function of nothing.
-      notes: a list of strings; where it fails for whatever reason, one more, printed to stderr too.
+      measurement: what measures it.
+      notes: where it fails for whatever reason, one more, printed to stderr too.
     """
     try:
         return measurement()
@@ -33,14 +35,16 @@ def optional(name, measurement, notes):
         return None
 
 
-def measure(model, variables, input_shape, notes):
+def measure(
+    model: models.Model, variables: dict[str, Any], input_shape: Sequence[int], notes: list[str]
+) -> dict[str, Any]:
     """The cost of a forward pass: what the network is, and how long this machine's first device takes.
 
     Args:
-      model: a models.Model.
+      model: the network.
       variables: {"params", "batch_stats"}.
-      input_shape: (H, W, C).
-      notes: a list of strings that what cannot be measured is added to; see `optional`.
+      input_shape: of an image, (H, W, C).
+      notes: what cannot be measured is added to them; see `optional`.
     Returns:
       A JSON-able dict, with None for what cannot be measured: "parameters"; "flops", of one image (`flops`);
       "latency_ms", {batch size: milliseconds}, the median of up to ten calls after a warm-up; "device".
@@ -65,7 +69,7 @@ def measure(model, variables, input_shape, notes):
     }
 
 
-def flops(function, *arguments):
+def flops(function: Callable[..., Any], *arguments: Any) -> int:
     """The multiplications and additions in a function's convolutions and matrix products, two for a pair.
 
     They are counted in the program that JAX traces, before any backend compiles it: one number everywhere,
@@ -75,8 +79,6 @@ def flops(function, *arguments):
     Args:
       function: of arrays; nothing is computed.
       arguments: arrays or jax.ShapeDtypeStructs.
-    Returns:
-      An integer.
     Raises:
       NotImplementedError: the program has a loop or a branch, whose turns the trace does not tell.
 

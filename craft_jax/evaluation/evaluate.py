@@ -10,14 +10,19 @@ import functools
 import itertools
 import sys
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key, UInt8
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from craft_jax import corruptions, data, files, methods
+from craft_jax import corruptions, data, files, methods, models
 from craft_jax.config import rules, tree
 from craft_jax.corruptions.ops import to_unit
 from craft_jax.evaluation import metrics, names, robustness, targets
@@ -27,9 +32,13 @@ from craft_jax.runs import checkpoint, directory, predict, teachers
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
 
+# (variables, images in [0, 1]) -> logits, both float32; and that with its variables.
+Predict = Callable[[Any, Float[Array, "B H W 3"]], Float[Array, "B K"]]
+Network = tuple[Predict, Any]
 
-def predictor(model, mesh):
-    """A jitted (variables, (B, H, W, C) float32 images in [0, 1]) -> (B, K) float32 logits on all devices."""
+
+def predictor(model: models.Model, mesh: Mesh) -> Predict:
+    """A network's forward pass, compiled, whose logits every device of the mesh holds."""
 
     def predict(variables, images):
         outputs, _ = model.apply(variables, images, train=False)
@@ -38,8 +47,8 @@ def predictor(model, mesh):
     return jax.jit(predict, out_shardings=replicated_on(mesh))
 
 
-def corruption_keys(name, severity, index):
-    """The keys of images of the data set under one corruption: (B,) indices -> (B,) keys.
+def corruption_keys(name: str, severity: int | Int[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B"]:
+    """The keys of images of the data set, by their indices there, under one corruption.
 
     The severity may be traced.
     """
@@ -60,17 +69,24 @@ def _corrupted(images, index, name, group, severity):
     return corruptions.corrupt_each(keys, _clean(images), name, group, severity)
 
 
-def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
+def logits_of(
+    networks: Sequence[Network],
+    images: UInt8[np.ndarray, "N H W 3"],
+    batch_size: int,
+    mesh: Mesh,
+    name: str | None = None,
+    severity: int | None = None,
+) -> list[Float[np.ndarray, "N K"]]:
     """Logits of a whole set, clean or corrupted; every image once, in order.
 
     Args:
-      networks: (predict, variables) pairs, predict from `predictor`; all see the same images.
-      images: (N, H, W, C) uint8, NumPy; may be memory-mapped.
+      networks: all see the same images; see `predictor`.
+      images: levels 0..255; may be memory-mapped.
       batch_size: images a step over all devices, at most; the last batch is padded and the padding cut off.
       mesh: a mesh with the one axis "data".
       name, severity: a corruption to make here, or None for the images as they are.
     Returns:
-      A list of (N, K) float32, NumPy, one a network.
+      float32, one a network.
     """
     sharding = split_over(mesh)
     group = corruptions.program(name, images.shape[1:], severity) if name else ()
@@ -86,24 +102,34 @@ def logits_of(networks, images, batch_size, mesh, name=None, severity=None):
     return [logits[: len(images)] for logits in joined]
 
 
-def clean_accuracy(predict, variables, dataset, config, mesh):
+def clean_accuracy(
+    predict: Predict, variables: Any, dataset: data.Dataset, config: ConfigDict, mesh: Mesh
+) -> float:
     """Clean accuracy in percent on the evaluation images."""
     images, labels = targets.clean_images(config, dataset, None)
     (logits,) = logits_of([(predict, variables)], images, config.eval.batch_size, mesh)
     return metrics.accuracy(logits, labels)
 
 
-def evaluate(student, dataset, config, mesh, wanted, teacher=None, teacher_record=None):
+def evaluate(
+    student: Network,
+    dataset: data.Dataset,
+    config: ConfigDict,
+    mesh: Mesh,
+    wanted: targets.Targets,
+    teacher: Network | None = None,
+    teacher_record: teachers.TeacherRecord | None = None,
+) -> dict[str, Any]:
     """Accuracies, calibration and agreement, clean and under shift.
 
     Args:
-      student: (predict, variables), predict from `predictor`.
-      dataset: a data.Dataset; its test images are used.
+      student: see `predictor`.
+      dataset: its test images are used.
       config: reads eval.* and views.*.
       mesh: a mesh with the one axis "data".
-      wanted: a `targets.Targets`.
-      teacher: (predict, variables), to be measured on the same images; None for none.
-      teacher_record: a teachers.TeacherRecord; None without a teacher.
+      wanted: from `targets.prepare`.
+      teacher: to be measured on the same images; None for none.
+      teacher_record: what the run recorded of its teacher; None without one.
     Returns:
       A JSON-able dict: `robustness.summary` of the student; "shifted", its `robustness.cell` under a natural
       shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of images
@@ -179,7 +205,7 @@ def _protocol(config, evaluated, teacher_record):
     }
 
 
-def evaluate_workdir(config, workdir, name=""):
+def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") -> tuple[dict[str, Any], Path]:
     """Evaluate a run's newest student under `config.eval`; leaves its results.json alone.
 
     Args:

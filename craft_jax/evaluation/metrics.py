@@ -1,32 +1,32 @@
 """Accuracy, calibration and agreement from logits, in NumPy float64."""
 
 import numpy as np
+from jaxtyping import Float, Int
 
 
-def log_softmax(logits):
-    """(N, K) -> (N, K) float64 log-probabilities."""
+def log_softmax(logits: Float[np.ndarray, "N K"]) -> Float[np.ndarray, "N K"]:
+    """Log-probabilities, float64."""
     logits = np.asarray(logits, np.float64)
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def accuracy(logits, labels):
-    """Top-1 accuracy in percent: (N, K), (N,) -> float; an example without finite logits is wrong."""
+def accuracy(logits: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]) -> float:
+    """Top-1 accuracy in percent; an example without finite logits is wrong."""
     hits = (np.argmax(logits, axis=-1) == labels) & np.isfinite(logits).all(axis=-1)
     return 100.0 * int(np.sum(hits)) / len(hits)  # in this order 1394 of 2000 is 69.7
 
 
-def nll(logits, labels):
-    """Mean negative log-likelihood in nats: (N, K), (N,) -> float."""
+def nll(logits: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]) -> float:
+    """Mean negative log-likelihood in nats."""
     return float(-np.mean(log_softmax(logits)[np.arange(len(labels)), labels]))
 
 
-def ece(logits, labels, bins=15):
+def ece(logits: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"], bins: int = 15) -> float:
     """Expected calibration error in [0, 1] over equal-width bins of confidence (Guo et al. 2017).
 
     Args:
-      logits: (N, K).
-      labels: (N,) integers.
+      logits, labels: of the examples.
       bins: bin b holds the confidences in (b / bins, (b + 1) / bins].
     Returns:
       The sum over bins of |B|/N * |accuracy(B) - confidence(B)|.
@@ -40,12 +40,12 @@ def ece(logits, labels, bins=15):
     return float(np.abs(gap).sum() / len(labels))
 
 
-def confidence_on_errors(logits, labels):
-    """Mean probability of the predicted class where it is wrong: (N, K), (N,) -> [0, 1], or None."""
+def confidence_on_errors(logits: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]) -> float | None:
+    """Mean probability, in [0, 1], of the predicted class where it is wrong; None where it never is."""
     wrong = np.argmax(logits, axis=-1) != labels
     return float(np.exp(log_softmax(logits[wrong])).max(axis=-1).mean()) if wrong.any() else None
 
 
-def agreement(logits, others):
-    """Percent of examples on which two networks predict the same class: (N, K) twice -> float."""
+def agreement(logits: Float[np.ndarray, "N K"], others: Float[np.ndarray, "N K"]) -> float:
+    """Percent of examples on which two networks predict the same class."""
     return 100.0 * int(np.sum(np.argmax(logits, axis=-1) == np.argmax(others, axis=-1))) / len(logits)

@@ -4,6 +4,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from craft_jax import files
 from craft_jax.config import command, tree
 from craft_jax.errors import CheckpointError, ConfigError
@@ -22,7 +24,7 @@ _KEYS = (
 _LONGEST_VALUE, _LONGEST_NAME = 24, 100  # characters
 
 
-def path_of(workdir, config, own, name=""):
+def path_of(workdir: str | Path, config: ConfigDict, own: ConfigDict, name: str = "") -> Path:
     """Where an evaluation is written.
 
     Args:
@@ -38,7 +40,7 @@ def path_of(workdir, config, own, name=""):
     return Path(workdir) / "eval" / f"{name or default(config, own)}.json"
 
 
-def default(config, own):
+def default(config: ConfigDict, own: ConfigDict) -> str:
     """The source and what differs from the run's own evaluation: "regenerated-max_examples=100".
 
     A long or odd value is cut short and told apart by a hash.
@@ -68,7 +70,7 @@ def _cut(text, length):
     return f"{plain[: length - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def check_free(path, config, record):
+def check_free(path: Path, config: ConfigDict, record: targets.EvaluationRecord) -> None:
     """Refuse to replace an evaluation by another.
 
     One of the same images, under the same settings, is replaced, whatever student it was of: the run may
@@ -77,7 +79,7 @@ def check_free(path, config, record):
     Args:
       path: from `path_of`.
       config: what is evaluated.
-      record: the targets.EvaluationRecord of the evaluation.
+      record: of the evaluation.
     Raises:
       ConfigError: the file is there and holds something else; the message says in what it differs.
     """

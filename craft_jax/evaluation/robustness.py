@@ -3,7 +3,11 @@
 A cell is one corruption at one severity. Accuracies are in percent, as are errors (100 minus accuracy).
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
+from jaxtyping import Float, Int
 
 from craft_jax import corruptions
 from craft_jax.evaluation import metrics
@@ -11,13 +15,13 @@ from craft_jax.evaluation import metrics
 LEAST_RISE = 1.0  # points of accuracy; see `against`
 CALIBRATION = ("nll", "ece", "confidence_on_errors")
 
+Figures = dict[str, float | None]  # what `cell` returns
+Table = dict[str, list[float | None]]  # five accuracies, one a severity, of each corruption
 
-def cell(logits, labels):
+
+def cell(logits: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]) -> Figures:
     """The figures of one set of images.
 
-    Args:
-      logits: (N, K).
-      labels: (N,) integers.
     Returns:
       {"accuracy" (percent), "nll" (nats), "ece" ([0, 1]), "confidence_on_errors" ([0, 1], None without any)}.
       Where logits are not finite, their images count as wrong and calibration is None.
@@ -27,13 +31,15 @@ def cell(logits, labels):
     return {"accuracy": metrics.accuracy(logits, labels), **calibration}
 
 
-def summary(clean, cells, weights):
+def summary(
+    clean: Figures, cells: dict[tuple[str, int], Figures], weights: Sequence[float | int]
+) -> dict[str, Any]:
     """The figures of one network.
 
     Args:
       clean: the clean images' figures, from `cell`.
       cells: {(name, severity): figures}; may be empty.
-      weights: of clean and robust accuracy in the primary metric.
+      weights: two, of clean and robust accuracy in the primary metric.
     Returns:
       A JSON-able dict. "clean_accuracy"; "corruptions", {name: five accuracies, None where not evaluated};
       "robust_accuracy", their mean (over CIFAR-10-C's fifteen: mean corruption accuracy) and
@@ -67,14 +73,12 @@ def _calibration(name, cells):
     return _mean(values) if name == "confidence_on_errors" or None not in values else None
 
 
-def by_family(table):
+def by_family(table: Table) -> dict[str, float | None]:
     """Mean accuracy of each family of test corruptions, and of weather and digital together.
 
     The training corruptions speckle noise and Gaussian blur resemble the noise and blur families; weather
     and digital are nearer to unseen.
 
-    Args:
-      table: {name: five accuracies or None}.
     Returns:
       {family: mean over its evaluated cells, None without any}, and "weather_and_digital".
     """
@@ -83,7 +87,7 @@ def by_family(table):
     return families | {"weather_and_digital": mean_over(table, both)}
 
 
-def mean_over(table, names):
+def mean_over(table: Table, names: Iterable[str]) -> float | None:
     """Mean accuracy over the evaluated cells of some corruptions, None without any."""
     return _mean([accuracy for name in names for accuracy in table.get(name, ())])
 
@@ -93,7 +97,7 @@ def _mean(values):
     return float(np.mean(values)) if values else None
 
 
-def against(result, reference, same_images=True):
+def against(result: dict[str, Any], reference: dict[str, Any], same_images: bool = True) -> dict[str, Any]:
     """Errors relative to a reference's (Hendrycks and Dietterich 2019, section 4), and the plain differences.
 
     A corruption's CE is 100 * sum over severities of the error / the same sum of the reference; its relative

@@ -3,9 +3,14 @@
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+import numpy as np
+from jaxtyping import Int, UInt8
+from ml_collections import ConfigDict
+
 from craft_jax import corruptions, data, files, streams
 from craft_jax.corruptions.settings import original_side
 from craft_jax.data import shifted
+from craft_jax.data.shifted import Shifted
 from craft_jax.errors import CheckpointError, ConfigError
 
 
@@ -40,24 +45,22 @@ class Targets(NamedTuple):
     """What an evaluation needs, read from the disk and checked before any work.
 
     Attributes:
-      files: a data.shifted.Shifted, or None where corruptions are made here.
-      record: an EvaluationRecord.
+      files: None where corruptions are made here.
+      record: what the result will say of them.
       reference: the result of the run that eval.reference names, or None.
     """
 
-    files: Any
+    files: Shifted | None
     record: EvaluationRecord
-    reference: Any
+    reference: dict[str, Any] | None
 
 
-def prepare(config, dataset):
+def prepare(config: ConfigDict, dataset: data.Dataset) -> Targets:
     """Find what `eval.source` and `eval.reference` name.
 
     Args:
       config: reads eval.* and views.*.
-      dataset: the run's data.Dataset.
-    Returns:
-      Targets.
+      dataset: the run's.
     Raises:
       DataError, CheckpointError, ConfigError: it is missing, or does not fit.
     """
@@ -85,8 +88,10 @@ def prepare(config, dataset):
     return Targets(files, record, find_reference(workdir, comparable(record) | {"cells": cells}))
 
 
-def clean_images(config, dataset, files):
-    """(images, labels): the first `eval.max_examples` clean ones, no more than files have corrupted."""
+def clean_images(
+    config: ConfigDict, dataset: data.Dataset, files: Shifted | None
+) -> tuple[UInt8[np.ndarray, "N H W 3"], Int[np.ndarray, " N"]]:
+    """Images and labels: the first `eval.max_examples` clean ones, no more than files have corrupted."""
     count = config.eval.max_examples or len(dataset.test_labels)
     if files and files.names:
         count = min(count, len(files.labels))
@@ -101,7 +106,7 @@ def _same_images(files, dataset):
     return count == len(dataset.test_labels) or bool((files.labels == dataset.test_labels[:count]).all())
 
 
-def comparable(result):
+def comparable(result: dict[str, Any]) -> dict[str, Any]:
     """What two results must share to be compared cell by cell: {what: value}."""
     record = result.get("source_record") or {}
     return {
@@ -116,14 +121,14 @@ def comparable(result):
     }
 
 
-def cells_of(result):
+def cells_of(result: dict[str, Any]) -> set[tuple[str, int]]:
     """The set of (name, severity) that a result has."""
     table = result.get("corruptions", {})  # absent from a run that stopped
     evaluated = ((name, s) for name in table for s in corruptions.SEVERITIES)
     return {(name, s) for name, s in evaluated if table[name][s - 1] is not None}
 
 
-def find_reference(workdir, wanted):
+def find_reference(workdir: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """The result of a reference run that was measured as another is.
 
     Args:

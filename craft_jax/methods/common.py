@@ -61,7 +61,7 @@ class Method(NamedTuple):
       terms: (config, Signals) -> Terms.
       views: config -> (V_s, V_t), how many views the student and the teacher forward; V_t = 0: no teacher.
       init: (config, key, student, teacher, labels) -> (params, memory); student and teacher are Outputs of
-        shapes, labels those of the training set, (N,) NumPy.
+        shapes, labels those of the training set, in NumPy.
       begin: (config, Signals) -> memory, once, on the first batch before its step; None for no such thing.
       check: (config, labels), raises DataError before any work where the data cannot serve the method.
       reads: config -> the keys, or sections, that its terms read under that configuration, so that an

@@ -1,6 +1,7 @@
 """JPEG compression against Pillow, elastic transform against OpenCV and SciPy's definitions."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -79,7 +80,7 @@ def test_elastic_settings(severity, monkeypatch):
     monkeypatch.setattr(digital, "_smoothed", lambda *given: calls.append(given))
     monkeypatch.setattr(digital, "_displace", lambda image, moves: image)
     monkeypatch.setattr(digital.draws, "uniform", lambda key, shape, low, high: np.full(shape, high))
-    digital.elastic_transform(jax.random.key(0), np.zeros((32, 32, 3)), severity)
+    digital.elastic_transform(jax.random.key(0), jnp.zeros((32, 32, 3)), severity)
     _, _, jitter = ELASTIC[severity - 1]
     np.testing.assert_allclose(calls[0], np.full((3, 2), jitter))
     assert calls[1][0].shape == (2, 32, 32) and calls[1][1] == severity

@@ -187,7 +187,7 @@ def test_a_long_path_of_copies_is_followed_to_its_end():
 
 def test_glass_draws_evenly_within_reach():
     """At 64 pixels and severity 5: the 16 offsets of -2..1 in both directions, two walks."""
-    seen, blank = [], np.zeros((64, 64, 3))
+    seen, blank = [], jnp.zeros((64, 64, 3))
 
     def record(image, sigma, reach, offsets):
         seen.append(np.asarray(offsets))
@@ -234,7 +234,7 @@ def test_fog_is_cropped_from_256():
     levels = [level.reshape(3, 1 << i, 1 << i) for i, level in enumerate(levels)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weather.draws, "uniform", lambda key, shape, *_: jnp.float32(chance).reshape(shape))
-        got = ops.truncate(weather.fog(None, jnp.float32(image), 4))
+        got = ops.truncate(weather.fog(jax.random.key(0), jnp.float32(image), 4))
     same, largest = agreement(got, foggy(image, thickness, decay, levels))
     assert largest <= 1 and same > 0.99, same
 

@@ -126,11 +126,11 @@ def test_settings(severity, monkeypatch):
     """What `spatter` hands to the functions tested above, with draws of 0 and of 1."""
     calls = []
     for kind in ("_water", "_mud"):
-        record = functools.partial(lambda kind, image, *given: calls.append((kind, *given)), kind)
+        record = functools.partial(lambda kind, image, *given: calls.append((kind, *given)) or image, kind)
         monkeypatch.setattr(spatter, kind, record)
     for value in (0, 1):
         monkeypatch.setattr(spatter.draws, "normal", lambda _, shape, value=value: np.full(shape, value))
-        spatter.spatter(None, np.zeros((32, 32, 3)), severity)
+        spatter.spatter(jax.random.key(0), jnp.zeros((32, 32, 3)), severity)
     loc, scale, sigma, threshold, last = SPATTER[severity - 1]
     for (kind, layer, taps, *rest), want in zip(calls, (loc, loc + scale), strict=True):
         assert kind == ("_water" if severity <= 3 else "_mud") and rest[0] == threshold

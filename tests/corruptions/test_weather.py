@@ -1,6 +1,7 @@
 """Fog, snow and frost against the original's steps in NumPy and SciPy, with given draws."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,9 +38,9 @@ def test_fog_settings(severity, monkeypatch):
     """What `fog` hands to the functions tested above."""
     calls = []
     monkeypatch.setattr(weather, "plasma", lambda chance, *given: calls.append(given) or chance)
-    monkeypatch.setattr(weather, "_fog", lambda image, haze, thickness: calls.append(thickness))
+    monkeypatch.setattr(weather, "_fog", lambda image, haze, thickness: calls.append(thickness) or image)
     monkeypatch.setattr(weather.draws, "uniform", lambda key, shape, *_: np.zeros((64, 64)))
-    weather.fog(None, np.zeros((40, 33, 3)), severity)
+    weather.fog(jax.random.key(0), jnp.zeros((40, 33, 3)), severity)
     thickness, decay = FOG[severity - 1]
     assert calls == [(64, decay), thickness]
 
@@ -74,10 +75,10 @@ def test_snow_with_given_draws(severity):
 def test_snow_settings(severity, monkeypatch):
     """What `snow` hands to the function tested above, with draws of 0 and of 1."""
     calls = []
-    monkeypatch.setattr(weather, "_snow", lambda image, *given: calls.append(given))
+    monkeypatch.setattr(weather, "_snow", lambda image, *given: calls.append(given) or image)
     for value in (0, 1):
         monkeypatch.setattr(weather.draws, "normal", lambda _, shape, value=value: np.full(shape, value))
-        weather.snow(jax.random.key(value), np.zeros((32, 32, 3)), severity)
+        weather.snow(jax.random.key(value), jnp.zeros((32, 32, 3)), severity)
     loc, scale, *_ = SNOW[severity - 1]
     for (layer, degrees, *rest), want in zip(calls, (loc, loc + scale), strict=True):
         assert -135 <= degrees <= -45 and rest == [severity]
