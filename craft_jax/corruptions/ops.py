@@ -30,7 +30,7 @@ def truncate(levels: Float[Array | np.ndarray, "*shape"]) -> Float[Array, "*shap
     return jnp.floor(jnp.clip(levels, 0, 255) + SLACK)
 
 
-def to_unit(levels: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def to_unit(levels: Float[Array | np.ndarray, "*shape"]) -> Float[Array | np.ndarray, "*shape"]:
     """Whole levels k to the float32 nearest to k/255, bit for bit.
 
     XLA turns a division by 255 into a product with its rounded inverse, one unit in the last place

@@ -47,7 +47,9 @@ def predictor(model: models.Model, mesh: Mesh) -> Predict:
     return jax.jit(predict, out_shardings=replicated_on(mesh))
 
 
-def corruption_keys(name: str, severity: int | Int[Array, ""], index: Int[Array, " B"]) -> Key[Array, " B"]:
+def corruption_keys(
+    name: str, severity: int | Int[Array, ""], index: Int[Array | np.ndarray, " B"]
+) -> Key[Array, " B"]:
     """The keys of images of the data set, by their indices there, under one corruption.
 
     The severity may be traced.
