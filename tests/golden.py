@@ -45,7 +45,7 @@ def _draws():
     for number in range(6):
         yield jax.random.key_data(key(number))
     shape, table = (8, 4, 4, 3), hands(NAMES, corruptions.SEVERITIES, (32, 32, 3), 16)
-    yield views.crop_and_flip(key(streams.CROPS), np.arange(384, dtype=np.uint8).reshape(shape), 2, True)
+    yield views.crop_and_flip(key(streams.CROPS), jnp.arange(384).astype(jnp.uint8).reshape(shape), 2, True)
     dealt = jax.vmap(functools.partial(deal, table))(jax.random.split(key(streams.CORRUPTIONS), 4))
     yield from (dealt.image, dealt.severity, dealt.slot, jax.random.key_data(dealt.key))
     labels = jnp.arange(60) % 7

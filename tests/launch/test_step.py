@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -43,7 +44,7 @@ def test_the_floor_of_erm_is_erm(make_config):
     run = setting.run_of(config, dataset)
     fresh = jax.jit(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))
     labels = dataset.train_labels[: config.batch_size]
-    images = step.views_alone(run, dataset.train_images, 0)
+    images = step.views_alone(run, jnp.asarray(dataset.train_images), 0)
     batch = {"image": dataset.train_images, "label": labels, "index": np.arange(len(labels), dtype=np.int32)}
     whole, metrics = jit_step(run)(fresh(), (), batch)
     state, outputs = jax.jit(functools.partial(step.floor_step, run))(

@@ -106,10 +106,8 @@ def constants(part):
     if isinstance(part, list | tuple):
         for each in part:
             yield from constants(each)
-    elif hasattr(part, "consts"):
-        yield from part.consts
-        yield from constants(part.jaxpr)
     elif hasattr(part, "eqns"):
+        yield from getattr(part, "consts", ())
         for equation in part.eqns:
             yield from constants(list(equation.params.values()))
 
