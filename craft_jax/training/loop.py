@@ -30,7 +30,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     config = run.config
     train_step = jit_step(run)
     batches = Batches(dataset, config.batch_size, config.seed, run.mesh)
-    if start == 0:
+    if start == 0 and run.method.begin:
         state = begin(run, state, teacher, batches(0))
     bar = functools.partial(tqdm, desc=config.method, disable=not config.log.progress, mininterval=1.0)
     pending, clock, done = [], Clock(start), start
