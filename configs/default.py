@@ -20,12 +20,9 @@ def _defaults():
     config.seed = 0  # of initialisation, data order, crops, corruptions and CRD's draws
     config.method = "erm"  # a key of craft_jax.methods.METHODS
     config.dtype = "float32"  # or "bfloat16": compute only; parameters, norms and losses stay float32
-    config.precision = (
-        "default"  # of float32 convolutions: on an NVIDIA GPU TF32, as PyTorch's default and so
-    )
-    # most published numbers; a logit is off by about 1e-3. "highest": full float32, and slower there. A CPU
-    # has full float32 under both. Head, losses and embeddings have it everywhere, whatever this says.
-    config.compilation_cache = True  # keep compiled programs in ~/.cache/craft_jax/xla for the next process
+    config.precision = "default"  # of float32 convolutions: on an NVIDIA GPU TF32, PyTorch's default too, a
+    # logit off by about 1e-3; "highest": full float32, and slower there. A CPU has full float32 under both.
+    # Head, losses and embeddings have it everywhere.
     config.batch_size = 128  # images a step, over all devices; a last partial batch is dropped
     config.epochs = 200
 

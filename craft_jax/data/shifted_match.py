@@ -14,8 +14,8 @@ def share_found(arrays, labels, dataset):
     Images of severity 1 are looked up among the test images of their label, by the correlation r of pixels.
     One is found where the best match is distinct (its 1 - r at most 0.85 of the second best's: the ratio test
     of Lowe 2004, section 7.1) or all but equal (r at least 0.98, as where test images repeat). Measured on
-    files of digits and of CIFAR-10: all are found among their own test images, at most 69% of digits and 25%
-    of CIFAR-10 among other images of the same data set, the hardest case.
+    files of digits, and on nine of CIFAR-10's nineteen corruptions: all are found among their own test
+    images, at most 69% of digits and 25% of CIFAR-10 among others of the same data set, the hardest case.
 
     Args:
       arrays: {name: (5 N, H, W, 3) uint8}, not empty.

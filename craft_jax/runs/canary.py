@@ -1,4 +1,4 @@
-"""Does this installation compute right sums? Asked before a run, in well under a second.
+"""Does this installation compute right sums? Asked before a run.
 
 A jaxlib that sums wrongly raises no error: a run on it ends with a plausible, wrong result. `main` asks
 before it trains or evaluates; who calls `train_and_evaluate` or `craft_jax.load` from Python asks himself.
