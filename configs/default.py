@@ -23,6 +23,7 @@ def _defaults():
     config.precision = "default"  # of float32 convolutions: on an NVIDIA GPU TF32, PyTorch's default too, a
     # logit off by about 1e-3; "highest": full float32, and slower there. A CPU has full float32 under both.
     # Head, losses and embeddings have it everywhere.
+    config.compilation_cache = True  # keep compiled programs in ~/.cache/craft_jax/xla for the next process
     config.batch_size = 128  # images a step, over all devices; a last partial batch is dropped
     config.epochs = 200
 
