@@ -1,25 +1,21 @@
 """A trained student for other programs: `python -m craft_jax.export DIR` writes DIR/export/.
 
-model.safetensors   the parameters and batch statistics by their '/'-joined paths, float32
+model.safetensors   the weights, with model.json and the run's records (`craft_jax.runs.weights`)
 model.jax_export    a function of images alone, weights included, that `jax.export.deserialize` runs
                     without this package, on CPU and CUDA, at any batch size
-model.json          what they are: network, classes, input, normalisation, parameters' hash
 """
 
 import argparse
-import importlib
-import os
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import export as jax_export
 
 from craft_jax import files
-from craft_jax.errors import CheckpointError, CraftError
-from craft_jax.runs import checkpoint, predict
+from craft_jax.errors import CraftError
+from craft_jax.runs import predict, weights
 
 PLATFORMS = ("cpu", "cuda")
 
@@ -35,33 +31,37 @@ def export(workdir):
       CheckpointError: no run there, or one without a checkpoint.
       CraftError: safetensors is not installed.
     """
-    save_file = _safetensors().save_file
+    directory = Path(workdir) / "export"
+    student = write_weights(workdir, directory)
+    artefact = serialize(student, files.read_json(Path(workdir) / "dataset.json")["input_shape"])
+    weights.write(directory / "model.jax_export", lambda path: path.write_bytes(artefact))
+    return directory
+
+
+def write_weights(workdir, directory):
+    """Write the weights alone, with the records that say what they are; returns the predict.Predictor.
+
+    Args:
+      workdir: a run's working directory.
+      directory: where to.
+    Raises:
+      CheckpointError, CraftError: as `export`.
+    """
+    weights.package()  # now, if it is missing
     student = predict.load(workdir)
     data_record = files.read_json(Path(workdir) / "dataset.json")
-    directory = Path(workdir) / "export"
-    try:
-        directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{directory}: cannot be made ({error.strerror})") from error
-
-    flat = jax.tree_util.tree_leaves_with_path(student.variables)
-    tensors = {checkpoint.path_of(path): np.ascontiguousarray(leaf) for path, leaf in flat}
-    _write(directory / "model.safetensors", lambda path: save_file(tensors, path))
-    artefact = serialize(student, data_record["input_shape"])
-    _write(directory / "model.jax_export", lambda path: path.write_bytes(artefact))
-    record = {
+    described = {
         "network": student.config.student.name,
         "input": ["batch", *data_record["input_shape"]],
         "input_range": [0.0, 1.0],
         "output": ["batch", data_record["num_classes"]],
         "mean": data_record["mean"],
         "std": data_record["std"],
-        "params_sha256": checkpoint.params_sha256(student.variables),
         "jax": jax.__version__,
         "platforms": PLATFORMS,
     }
-    files.write_json(directory / "model.json", record)
-    return directory
+    weights.save(workdir, directory, student.variables, student.step, described)
+    return student
 
 
 def serialize(student, input_shape):
@@ -78,20 +78,6 @@ def serialize(student, input_shape):
     (batch,) = jax_export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *input_shape), jnp.float32)
     return bytes(jax_export.export(jax.jit(logits), platforms=PLATFORMS)(images).serialize())
-
-
-def _write(path, write):
-    """Write beside and rename, so that a reader never meets half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
-
-
-def _safetensors():
-    try:
-        return importlib.import_module("safetensors.numpy")
-    except ImportError as error:
-        raise CraftError("export needs safetensors: pip install -r requirements-export.txt") from error
 
 
 def main(argv=None):

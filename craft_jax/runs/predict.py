@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from craft_jax import files, models
 from craft_jax.config import tree
-from craft_jax.runs import checkpoint
+from craft_jax.runs import checkpoint, weights
 
 _LEAST_SIDE = 8  # pixels, which every network's strides need
 _ROUNDING = 1e-3  # how far outside [0, 1] what resizes or averages images may leave a pixel
@@ -73,20 +73,21 @@ def load(workdir, dtype="", precision=""):
     """Load the newest student of a run.
 
     Args:
-      workdir: a run's working directory.
+      workdir: a run's working directory, or an export's (`craft_jax.runs.weights`).
       dtype: what to compute in, "float32" or "bfloat16"; "" for what the run computed in.
       precision: of float32 convolutions, "default" or "highest" (`models.build`); "" for the run's.
     Returns:
       A Predictor.
     Raises:
-      CheckpointError: no run there, or one without a checkpoint.
+      CheckpointError: no run there, or one without a checkpoint, or damaged.
 
     >>> predict = load("runs/demo/craft")  # doctest: +SKIP
     >>> predict(images).argmax(-1)  # doctest: +SKIP
     """
     config = tree.from_json(files.read_json(Path(workdir) / "config.json"))
     data_record = files.read_json(Path(workdir) / "dataset.json")
-    variables, step = checkpoint.restore_student(workdir)
+    exported = (Path(workdir) / weights.FILE).exists()
+    variables, step = weights.load(workdir) if exported else checkpoint.restore_student(workdir)
     model = models.build(
         config.student.name,
         data_record["num_classes"],

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import craft_jax
-from craft_jax.errors import CraftError
-from craft_jax.runs import checkpoint, export
+from craft_jax.errors import CheckpointError, CraftError
+from craft_jax.runs import checkpoint, export, teachers
 from craft_jax.training import train
 
 ALONE = """
@@ -63,3 +63,26 @@ def test_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(CraftError, match=r"requirements-export\.txt"):
         export.export(tmp_path)
+
+
+def test_an_export_serves_as_a_run(workdir, digits, make_config):
+    directory = export.export(workdir)
+    config = make_config("kd", **{"teacher.checkpoint": str(directory), "teacher.name": "resnet8"})
+    teacher = teachers.load(directory, digits, config)
+    own = teachers.load(workdir, digits, config)
+    assert teacher.record == own.record | {"checkpoint": str(directory)}
+    jax.tree.map(np.testing.assert_array_equal, teacher.variables, own.variables)
+    images = digits.test_images[:3] / np.float32(255)
+    np.testing.assert_array_equal(craft_jax.load(directory)(images), craft_jax.load(workdir)(images))
+
+
+def test_damaged_weights_are_refused(workdir):
+    directory = export.export(workdir)
+    path = directory / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=r"not the parameters that model\.json describes"):
+        craft_jax.load(directory)
+    path.write_bytes(whole[:100])
+    with pytest.raises(CheckpointError, match="not readable as safetensors"):
+        craft_jax.load(directory)
