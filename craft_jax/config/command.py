@@ -83,7 +83,7 @@ def parse(argv):
     parser.add_argument("--mode", default="train", help="train or eval")
     parser.add_argument("--eval_name", metavar="NAME", help="with --mode=eval: writes DIR/eval/NAME.json")
     options, rest = parser.parse_known_args(argv)
-    overrides, faults = _overrides(rest)
+    overrides, faults = overrides_of(rest)
     if options.mode not in MODES:
         faults.append(f"--mode: {options.mode!r} is unknown; allowed: {', '.join(MODES)}")
     if options.eval_name is not None:
@@ -133,8 +133,8 @@ def _config(options, overrides):
     raise ConfigError("--config: missing; e.g. --config=configs/craft.py:digits")
 
 
-def _overrides(rest):
-    """Split `--config.a.b=value` and `--config.a.b value` into pairs; what is neither is a fault."""
+def overrides_of(rest):
+    """([(dotted key, text)], faults) of words like `--config.a.b=value`, or `--config.a.b value`."""
     overrides, faults, rest = [], [], list(rest)
     while rest:
         word = rest.pop(0)

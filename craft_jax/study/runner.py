@@ -1,0 +1,145 @@
+"""The loop of a study: processes begun, watched, stopped; a table of where it stands."""
+
+import signal
+import sys
+import time
+
+from craft_jax.errors import CheckpointError, Interrupted
+from craft_jax.study import progress
+from craft_jax.study.process import Process, shares
+
+FAILED = 1  # the exit status where some runs failed
+_POLL, _SHOW = 0.2, 60.0  # seconds between looks at the processes, and between lines where nothing changed
+_GRACE = 60.0  # seconds that a run has to save and leave
+_MARGIN = 15.0  # and what is kept of --minutes for that
+
+
+class Runner:
+    """Runs what is left of a study."""
+
+    def __init__(self, store, jobs, minutes):
+        """Prepare.
+
+        Args:
+          store: a store.Store.
+          jobs: how many runs at once.
+          minutes: after which to stop; None for never.
+        """
+        self._store, self._jobs = store, jobs
+        self._deadline = (
+            None if minutes is None else time.monotonic() + 60 * minutes - min(_MARGIN, 6 * minutes)
+        )
+        self._free = shares(jobs)
+        self._running, self._errors = {}, {}  # {run: (Process, its share)}, {run: text}
+        self._pace = progress.learned(store.states, store.results)
+        self._asked, self._stopping, self._shown = 0, None, ("", 0.0)
+
+    def run(self):
+        """Run until nothing is left, or time is up, or a signal comes; returns the exit status."""
+        before = {n: signal.signal(n, self._on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while self._step():
+                time.sleep(_POLL)
+        finally:
+            for process, _ in self._running.values():
+                process.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._store.keep_teachers()
+        return self._end()
+
+    def _on_signal(self, *_):
+        self._asked += 1
+
+    def _step(self):
+        """Look after the processes once; returns whether there is more to do."""
+        self._reap()
+        if self._stopping is None and (self._asked or self._is_late()):
+            self._stop()
+        if self._stopping is None:
+            self._start()
+        elif self._asked > 1 or time.monotonic() > self._stopping + _GRACE:
+            for process, _ in self._running.values():
+                process.kill()
+        self._show()
+        return bool(self._running) or (self._stopping is None and self._next() is not None)
+
+    def _is_late(self):
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def _stop(self):
+        self._stopping = time.monotonic()
+        for process, _ in self._running.values():
+            process.ask_to_stop()
+
+    def _reap(self):
+        for run, (process, share) in list(self._running.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            del self._running[run]
+            self._free.append(share)
+            if status == 0:
+                self._store.finish(run)
+                continue
+            stopped = status == Interrupted.status or self._stopping is not None
+            self._store.states[run] = progress.WAITING if stopped else progress.FAILED
+            if not stopped:
+                self._errors[run] = process.error()
+
+    def _start(self):
+        while self._free and (run := self._next()):
+            try:
+                words = run.command(self._store.more(run))
+            except CheckpointError as error:
+                self._store.states[run], self._errors[run] = progress.FAILED, str(error)
+                continue
+            share = self._free.pop(0)
+            self._running[run] = (Process(words, run.workdir, *share), share)
+            self._store.states[run] = progress.RUNNING
+
+    def _next(self):
+        """The next run that can begin; None if there is none now.
+
+        One whose teacher is being trained by another waits for it.
+        """
+        training = {self._store.teacher_to_train(run) for run in self._running if not _has_teacher(run)}
+        for run, state in self._store.states.items():
+            if state == progress.WAITING:
+                teacher = self._store.teacher_to_train(run)
+                if teacher is None or teacher not in training:
+                    return run
+        return None
+
+    def _show(self):
+        states = self._store.states
+        fractions = {run: self._pace.learn_steps(run) for run in self._running}
+        table = progress.table(states, {})
+        text, at = self._shown
+        if table == text and time.monotonic() < at + _SHOW:
+            return
+        self._shown = (table, time.monotonic())
+        left = progress.counts(states, self._pace.seconds(states, fractions), self._jobs)
+        shown = progress.table(states, fractions) if table != text else _running(fractions)
+        print(f"\n{time.strftime('%H:%M:%S')} {left}\n{shown}", flush=True)
+
+    def _end(self):
+        left = [run for run, state in self._store.states.items() if state == progress.WAITING]
+        for run, error in self._errors.items():
+            print(f"failed: {run.name}: {error}", file=sys.stderr, flush=True)
+        if left:
+            print(
+                f"stopped with {len(left)} runs to do; the same command goes on", file=sys.stderr, flush=True
+            )
+            return Interrupted.status
+        print(f"tables: python -m craft_jax.report {self._store.out} --out=OUT", flush=True)
+        return FAILED if self._errors else 0
+
+
+def _has_teacher(run):
+    """Whether a running run is past its teacher's training."""
+    return (run.workdir / "teacher.json").exists()
+
+
+def _running(fractions):
+    return "\n".join(f"{run.name}: {100 * (done or 0):.0f}%" for run, done in fractions.items())
