@@ -36,7 +36,7 @@ def save(workdir, directory, variables, step, more):
       CheckpointError: the directory cannot be made.
       CraftError: safetensors is not installed.
     """
-    save_file = package().save_file
+    serialize = package().save
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def save(workdir, directory, variables, step, more):
         raise CheckpointError(f"{directory}: cannot be made ({error.strerror})") from error
     flat = jax.tree_util.tree_leaves_with_path(variables)
     tensors = {checkpoint.path_of(path): np.ascontiguousarray(leaf) for path, leaf in flat}
-    write(directory / FILE, lambda path: save_file(tensors, path))
+    write(directory / FILE, lambda path: path.write_bytes(serialize(tensors)))
     for name in _RECORDS:
         if (Path(workdir) / name).exists():  # a run that has not finished has no result yet
             write(directory / name, lambda path, name=name: shutil.copyfile(Path(workdir) / name, path))

@@ -1,6 +1,5 @@
 """One run as a process of its own: its share of the machine, its log, how it ended."""
 
-import ctypes
 import itertools
 import os
 import re
@@ -9,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+# Linux tells the process when the study dies (PR_SET_PDEATHSIG is 1). Asked for by a program that becomes the
+# run: a function between fork and exec can deadlock in a process with JAX's threads.
+_TOLD = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 class Process:
@@ -30,16 +31,16 @@ class Process:
         """
         Path(workdir).mkdir(parents=True, exist_ok=True)
         self._log = Path(workdir) / "log.txt"
+        told = [sys.executable, "-c", _TOLD] if sys.platform == "linux" else []
         with open(self._log, "ab") as log:
             self._begin = log.tell()
             self._process = subprocess.Popen(
-                words,
+                [*told, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         if cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, cores)
@@ -68,10 +69,6 @@ class Process:
         code = self.poll()
         ended = f"signal {-code}" if code is not None and code < 0 else f"status {code}"
         return f"{re.sub(r'^craft_jax: ', '', said)} ({ended}; {self._log})"
-
-
-def _end_with_parent():
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def shares(jobs):

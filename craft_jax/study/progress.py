@@ -55,8 +55,7 @@ class Pace:
     """How long a run of each arm takes, from those that are done and from steps of those under way."""
 
     def __init__(self):
-        self._evaluation = {}  # {arm: seconds}
-        self._training = {}
+        self._training, self._fixed = {}, {}  # {arm: [seconds]}: of its steps, and of all the rest
 
     def learn(self, run, result):
         """Take note of a finished run's times.
@@ -66,9 +65,10 @@ class Pace:
           result: what its results.json says.
         """
         timings, images = result["timings"], result["data"]["train_examples"]
-        self._evaluation.setdefault(run.arm, []).append(timings["evaluation_seconds"])
         if rate := timings.get("images_per_second"):
-            self._training.setdefault(run.arm, []).append(run.config.epochs * images / rate)
+            steps = run.config.epochs * images / rate
+            self._training.setdefault(run.arm, []).append(steps)
+            self._fixed.setdefault(run.arm, []).append(max(timings["process_seconds"] - steps, 0.0))
 
     def learn_steps(self, run):
         """Take note of a running one's steps; returns how much of its training is done, in [0, 1]."""
@@ -91,7 +91,7 @@ class Pace:
         for run, state in states.items():
             if state in (RUNNING, WAITING):
                 rest = 1 - (fractions.get(run) or 0.0)
-                total += rest * _of(self._training, run.arm) + _of(self._evaluation, run.arm)
+                total += rest * _of(self._training, run.arm) + _of(self._fixed, run.arm)
         return total
 
 

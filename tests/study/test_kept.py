@@ -1,0 +1,110 @@
+"""Results that outlive the machine: names that last, and no result that is another's."""
+
+import json
+import re
+
+import pytest
+
+from craft_jax import streams
+from craft_jax.config import reader, tree
+from craft_jax.errors import CheckpointError
+from craft_jax.study import Arm, Study, kept, plan
+
+SHA = "0123abcd"
+
+
+def run_of(tmp_path, overrides=(), arm="erm", file="configs/erm.py:smoke"):
+    (run,) = plan.runs(Study({arm: Arm(file, dict(overrides))}, (0,), arm), tmp_path)
+    return run
+
+
+def test_a_name_is_of_arm_seed_teacher_and_changes(tmp_path):
+    run = run_of(tmp_path)
+    name = kept.name_of(run, SHA)
+    assert re.fullmatch("erm-seed0-[0-9a-f]{10}", name)
+    assert kept.name_of(run, "another") != name
+    assert kept.name_of(run_of(tmp_path, {"epochs": 2}), SHA) != name
+    assert kept.name_of(run_of(tmp_path, {"eval.max_examples": 7}), SHA) != name
+    for key, value in (
+        ("data.dir", "there"),
+        ("log.every_steps", 3),
+        ("checkpoint.keep", 5),
+        ("eval.batch_size", 9),
+        ("teacher.cache", "there"),
+    ):
+        assert kept.name_of(run_of(tmp_path, {key: value}), SHA) == name, key
+
+
+def test_a_key_that_comes_later_changes_no_name(tmp_path, monkeypatch):
+    """A default with one key more, which the run leaves as it is."""
+    run = run_of(tmp_path)
+    before = kept.name_of(run, SHA)
+
+    def with_another(spec):
+        config = load(spec).unlock()
+        config.brand_new = 3
+        return config.lock()
+
+    load = reader.load
+    monkeypatch.setattr(kept.reader, "load", with_another)
+    assert kept.name_of(run, SHA) == before
+    later = run.config.copy_and_resolve_references().unlock()
+    later.brand_new = 3
+    assert kept.name_of(plan.Run("erm", 0, run.spec, (), later, run.workdir), SHA) == before
+    later.brand_new = 4
+    assert kept.name_of(plan.Run("erm", 0, run.spec, (), later, run.workdir), SHA) != before
+
+
+def finish(run, **changes):
+    """A finished run as far as its small files go."""
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    (run.workdir / "config.json").write_text(json.dumps(tree.to_json(run.config)))
+    result = {"status": "done", "draws": streams.DRAWS, "teacher": None} | changes
+    (run.workdir / "results.json").write_text(json.dumps(result))
+    (run.workdir / "results.npz").write_bytes(b"bits")
+
+
+def test_what_is_kept_counts_though_the_directory_is_gone(tmp_path):
+    run, folder = run_of(tmp_path / "a"), tmp_path / "kept"
+    assert kept.result_path(run, folder, []) is None
+    finish(run)
+    assert kept.result_path(run, folder, []) == run.workdir / "results.json"
+    path = kept.keep(run, folder)
+    elsewhere = run_of(tmp_path / "b")
+    assert kept.result_path(elsewhere, folder, []) == path
+    assert path.read_bytes() == (run.workdir / "results.json").read_bytes()
+    assert path.with_suffix(".npz").read_bytes() == b"bits"
+    assert kept.result_path(run_of(tmp_path / "b", {"epochs": 2}), folder, []) is None
+    finish(run, status="stopped")
+    assert kept.result_path(run_of(tmp_path / "b"), None, []) is None
+
+
+def test_another_run_in_its_place_is_refused(tmp_path):
+    finish(run_of(tmp_path))
+    for key, value in (("epochs", 2), ("eval.max_examples", 7)):
+        with pytest.raises(CheckpointError, match=f"holds another run, which differs in {key};"):
+            kept.result_path(run_of(tmp_path, {key: value}), None, [])
+
+
+def test_a_result_of_other_draws_is_refused(tmp_path):
+    run = run_of(tmp_path / "a")
+    finish(run, draws="old")
+    kept.keep(run, tmp_path / "kept")
+    with pytest.raises(CheckpointError, match=f"of draws old, this version's are {streams.DRAWS}"):
+        kept.result_path(run_of(tmp_path / "b"), tmp_path / "kept", [])
+
+
+def test_a_teacher_is_found_by_its_recipe(tmp_path):
+    run = run_of(tmp_path, arm="kd", file="configs/kd.py:smoke")
+    place = tmp_path / "teachers" / "one"
+    place.mkdir(parents=True)
+    wanted = tree.teacher_config(run.config)
+    (place / "config.json").write_text(json.dumps(tree.to_json(wanted)))
+    assert kept.find_teacher(run.config, [place]) is None  # not done
+    (place / "results.json").write_text(json.dumps({"status": "done", "params_sha256": SHA}))
+    assert kept.find_teacher(run.config, [place]) == place
+    assert kept.sha256_of(place) == SHA
+    for key, value in (("teacher.epochs", 9), ("data.max_train", 100), ("teacher.seed", 3)):
+        other = run_of(tmp_path, {key: value}, "kd", "configs/kd.py:smoke")
+        assert kept.find_teacher(other.config, [place]) is None, key
+    assert kept.find_teacher(run_of(tmp_path).config, [place]) is None  # ERM has none
