@@ -30,6 +30,10 @@ def _defaults():
     config.data = data = ml_collections.ConfigDict()
     data.name = "cifar10"  # "cifar10", "cifar100" (both TFDS), "digits" (embedded), "npz" (your own)
     data.dir = ""  # TFDS: its data directory, "" for TFDS's default; npz: the .npz file
+    data.size = (
+        0  # shrink all images to so many pixels a side by area means, 16 or more; 0: as they are. Their
+    )
+    # mean and std are then computed; data.crop_padding stays what it is
     data.validation = 0  # hold out so many training images and evaluate on them, not on the test set
     data.max_train = 0  # train on so many images at most, the same ones for every seed, at random; 0 for all
     data.crop_padding = 4  # pixels of zero padding before the random crop

@@ -1,4 +1,4 @@
-"""Small files: JSON written whole or not at all, and locks that die with their process."""
+"""Small files: JSON and arrays written whole or not at all, and locks that die with their process."""
 
 import contextlib
 import fcntl
@@ -8,17 +8,32 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import numpy as np
+
 from craft_jax.errors import CheckpointError
 
 
-def write_json(path, tree):
-    """Write JSON so that a reader, or a crash, meets the old file or the new one, never half of one."""
+@contextlib.contextmanager
+def _whole(path):
+    """A path to write to: a reader, or a crash, then meets the old file or the new one, never half of one."""
     temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")  # two processes may write the same file at once
     try:
-        temporary.write_text(json.dumps(tree, indent=2) + "\n")
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path, tree):
+    """Write JSON, whole or not at all."""
+    with _whole(path) as temporary:
+        temporary.write_text(json.dumps(tree, indent=2) + "\n")
+
+
+def write_npz(path, arrays):
+    """Write {name: array} as a compressed .npz file, whole or not at all."""
+    with _whole(path) as temporary, open(temporary, "wb") as file:  # given a path, NumPy adds a suffix
+        np.savez_compressed(file, **arrays)
 
 
 def read_json(path):
@@ -33,6 +48,22 @@ def read_json(path):
         raise CheckpointError(f"{path}: no such file; is its directory a run's workdir?") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
+
+
+def read_npz(path):
+    """Read an .npz file as {name: array}; never unpickles.
+
+    Raises:
+      CheckpointError: no such file, or not an .npz file of arrays.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays.items())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except Exception as error:  # a damaged archive raises errors of a dozen kinds
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{path}: not readable as an .npz file of arrays ({said})") from error
 
 
 def check_writable(directory):

@@ -173,7 +173,7 @@ def main(argv=None):
     parser.add_argument("--overwrite", action="store_true", help="write files anew that are there")
     options = parser.parse_args(argv)
     try:
-        settings = {"name": options.data, "dir": options.data_dir, "validation": 0, "max_train": 0}
+        settings = {"name": options.data, "dir": options.data_dir, "size": 0, "validation": 0, "max_train": 0}
         dataset = data.load(ConfigDict({"data": settings}))
         count = len(dataset.test_labels) if options.images is None else options.images
         names = tuple(options.names.split(","))

@@ -18,6 +18,7 @@ import pytest
 import craft_jax
 from craft_jax import data
 from craft_jax.config.tree import from_json
+from craft_jax.evaluation import correctness
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,6 +69,10 @@ def test_one_command_trains_a_teacher_and_a_student_and_says_so(finished):
     measured = result(base / "craft")
     assert measured["status"] == "done"
     assert set(measured["corruptions"]) == {"gaussian_noise", "contrast"}
+    correct = correctness.read(base / "craft" / "results.npz")
+    assert list(correct) == ["clean", *(f"{n}/{s}" for n in measured["corruptions"] for s in (1, 5))]
+    for name, row in measured["corruptions"].items():
+        assert [100 * int(correct[f"{name}/{s}"].sum()) / 64 for s in (1, 5)] == [row[0], row[4]]
     assert measured["teacher"]["name"] == "resnet8"
     assert re.search(
         r"^time:    about \d:\d\d:\d\d of training left, \d+ ms a step$", done.stdout, re.MULTILINE

@@ -120,6 +120,11 @@ def _source_faults(config):
             f"config.eval.source: {source!r} with data.validation={config.data.validation}; allowed: "
             "'regenerated', of the images held out (these are test images, which tuning must not see)"
         )
+    if source != "regenerated" and config.data.size:
+        yield (
+            f"config.eval.source: {source!r} with data.size={config.data.size}; allowed: 'regenerated' "
+            "(published files are not shrunk)"
+        )
     if source == "cifar10_c" and not config.eval.dir:
         yield "config.eval.dir: empty; eval.source=cifar10_c needs the folder of NAME.npy and labels.npy"
     if source == "regenerated" and config.eval.dir:
@@ -186,6 +191,10 @@ _RANGES = {
     "seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
     "batch_size": _POSITIVE,
     "epochs": _POSITIVE,
+    "data.size": (
+        f"0 or an integer of at least {corruptions.LEAST_SIDE}",
+        lambda v: v == 0 or corruptions.LEAST_SIDE <= v < float("inf"),
+    ),
     "data.validation": _NOT_NEGATIVE,
     "data.max_train": _NOT_NEGATIVE,
     "data.crop_padding": _NOT_NEGATIVE,

@@ -40,8 +40,8 @@ AUGMIX_TEACHER_KEYS = (
 )
 
 
-# Keys that configurations stored by older versions lack, and what those versions did.
-_ADDED = {"precision": "default", "compilation_cache": True}
+# Keys that configurations stored by older versions lack, by their section, and what those versions did.
+_ADDED = {"": {"precision": "default", "compilation_cache": True}, "data": {"size": 0}}
 
 
 def flatten(config, prefix=""):
@@ -68,7 +68,8 @@ def from_json(tree):
             return ml_collections.ConfigDict({k: convert(v) for k, v in value.items()})
         return tuple(value) if isinstance(value, list) else value
 
-    return convert(_ADDED | tree).lock()
+    added = {name: keys | tree[name] for name, keys in _ADDED.items() if isinstance(tree.get(name), dict)}
+    return convert(_ADDED[""] | tree | added).lock()
 
 
 def differences(old, new):

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from craft_jax.data import digits, npz, tfds
+from craft_jax.data import digits, npz, shrink, tfds
 from craft_jax.data.dataset import DataRecord, Dataset, absent, make, record
 from craft_jax.errors import DataError
 
@@ -24,12 +24,13 @@ def load(config: Any) -> Dataset:
 
     With `config.data.validation` above 0, that many training images (the same ones for every seed)
     are held out and replace the test set. With `config.data.max_train` above 0 the others are cut down
-    to that many.
+    to that many. With `config.data.size` above 0 all images, of the test set too, are shrunk to that side
+    (`shrink.shrink`) before anything else, so that every fingerprint is of what the networks see.
 
     Raises:
       DataError: the name is unknown, the data missing or wrong, of a single class, or a size impossible.
     """
     if config.data.name not in REGISTRY:
         raise DataError(f"data.name is {config.data.name!r}; it must be one of: {', '.join(NAMES)}")
-    source = REGISTRY[config.data.name](config.data.dir)
+    source = shrink.shrunk(config.data.name, REGISTRY[config.data.name](config.data.dir), config.data.size)
     return make(config.data.name, source, config.data.validation, config.data.max_train)

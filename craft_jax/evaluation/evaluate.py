@@ -12,7 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from craft_jax import corruptions, data, files, methods, models
 from craft_jax.config import rules, tree
 from craft_jax.corruptions.ops import to_unit
-from craft_jax.evaluation import metrics, names, robustness, targets
+from craft_jax.evaluation import correctness, metrics, names, robustness, targets
 from craft_jax.mesh import make_mesh, replicated_on, split_over
 from craft_jax.runs import checkpoint, directory, predict, teachers
 
@@ -35,6 +35,18 @@ _EVALUATION_SEED = 20260
 # (variables, images in [0, 1]) -> logits, both float32; and that with its variables.
 Predict = Callable[[Any, Float[Array, "B H W 3"]], Float[Array, "B K"]]
 Network = tuple[Predict, Any]
+
+
+class Evaluation(NamedTuple):
+    """What was measured of a student.
+
+    Attributes:
+      result: JSON-able; see `evaluate`.
+      correct: which images it got right, in the order of the data set; see `correctness`.
+    """
+
+    result: dict[str, Any]
+    correct: correctness.Correct
 
 
 def predictor(model: models.Model, mesh: Mesh) -> Predict:
@@ -121,7 +133,7 @@ def evaluate(
     wanted: targets.Targets,
     teacher: Network | None = None,
     teacher_record: teachers.TeacherRecord | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Accuracies, calibration and agreement, clean and under shift.
 
     Args:
@@ -133,46 +145,49 @@ def evaluate(
       teacher: to be measured on the same images; None for none.
       teacher_record: what the run recorded of its teacher; None without one.
     Returns:
-      A JSON-able dict: `robustness.summary` of the student; "shifted", its `robustness.cell` under a natural
-      shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of images
-      on which both predict the same class: clean, shifted, and the mean over corrupted cells), or None;
-      "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord,
+      An Evaluation. Its result: `robustness.summary` of the student; "shifted", its `robustness.cell` under a
+      natural shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of
+      images on which both predict the same class: clean, shifted, and the mean over corrupted cells), or
+      None; "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord,
       the corruptions that student or teacher were trained on, those evaluated, and those in both.
     """
     networks = [student, teacher] if teacher and config.eval.teacher else [student]
-    figures, agreement = _measure(networks, dataset, config, mesh, wanted.files)
+    figures, agreement, correct = _measure(networks, dataset, config, mesh, wanted.files)
     own, *others = [_summary(cells, config) for cells in figures]
     against = None
     if wanted.reference:
         figures = robustness.against(own, wanted.reference, wanted.record["same_images"])
         against = {"reference": config.eval.reference, **figures}
-    return {
+    result = {
         **wanted.record,
         **own,
         "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
         "against_reference": against,
         **_protocol(config, list(own["corruptions"]), teacher_record or {}),
     }
+    return Evaluation(result, correct)
 
 
 def _measure(networks, dataset, config, mesh, files):
-    """([{set: figures} for each network], agreement of the first two) over `_sets`."""
+    """([{set: figures} for each network], agreement of the first two, `Evaluation.correct`) over `_sets`."""
     sets = list(_sets(dataset, config, files))
-    figures, agreement = [{} for _ in networks], {}
+    figures, agreement, correct = [{} for _ in networks], {}, {}
     for where, images, labels in tqdm(sets, "evaluate", disable=not config.log.progress, mininterval=0.5):
         made_here = where if isinstance(where, tuple) and not files else (None, None)
         loaded = images()
         logits = logits_of(networks, loaded, config.eval.batch_size, mesh, *made_here)
         for cells, x in zip(figures, logits, strict=True):
             cells[where] = robustness.cell(x, labels)
+        correct[correctness.cell_name(where)] = metrics.correct(logits[0], labels)
         if len(networks) > 1:
             agreement[where] = metrics.agreement(*logits)
     corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
-    return figures, {
+    agreement = {
         "clean": agreement.get("clean"),
         "shifted": agreement.get("shifted"),
         "corrupted": float(np.mean(corrupted)) if corrupted else None,
     }
+    return figures, agreement, correct
 
 
 def _sets(dataset, config, files):
@@ -215,7 +230,8 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") ->
       workdir: the run's working directory.
       name: what to call the evaluation; "" for `names.default`.
     Returns:
-      (result, path): what was measured, and DIR/eval/NAME.json, where it was written.
+      (result, path): what was measured, and DIR/eval/NAME.json, where it was written; NAME.npz beside it
+      says which images were classified right (`correctness`).
     Raises:
       CheckpointError: no student there, or one of another configuration or data set.
       ConfigError, DataError: what `eval.source` or `eval.reference` names is missing or does not fit, or
@@ -233,8 +249,9 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") ->
     teacher = _teacher(config, workdir, dataset) if record else None
     with files.lock(path.with_name(f".{path.stem}.lock"), wait=False):
         names.check_free(path, config, wanted.record)
-        result = _of_student(student, dataset, config, wanted, teacher, record)
+        result, correct = _of_student(student, dataset, config, wanted, teacher, record)
         result |= {"workdir": str(workdir)}
+        correctness.write(path.with_suffix(".npz"), correct)
         files.write_json(path, result)
     return result, path
 
@@ -243,8 +260,8 @@ def _of_student(student, dataset, config, wanted, teacher, teacher_record):
     """`evaluate`, and which student it was."""
     mesh = make_mesh()
     taught = _on(mesh, teacher) if teacher else None
-    result = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, teacher_record)
-    return result | {
+    result, correct = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, teacher_record)
+    result |= {
         "method": config.method,
         "dataset": dataset.name,
         "seed": config.seed,
@@ -252,6 +269,7 @@ def _of_student(student, dataset, config, wanted, teacher, teacher_record):
         "params_sha256": checkpoint.params_sha256(student.variables),
         "config": tree.to_json(config),
     }
+    return result, correct
 
 
 def _on(mesh, network):

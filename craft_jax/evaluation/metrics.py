@@ -1,7 +1,7 @@
 """Accuracy, calibration and agreement from logits, in NumPy float64."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 
 def log_softmax(logits: Float[np.ndarray, "N K"]) -> Float[np.ndarray, "N K"]:
@@ -11,9 +11,14 @@ def log_softmax(logits: Float[np.ndarray, "N K"]) -> Float[np.ndarray, "N K"]:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def correct(logits: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
+    """Which examples are classified right; one without finite logits is wrong."""
+    return (np.argmax(logits, axis=-1) == labels) & np.isfinite(logits).all(axis=-1)
+
+
 def accuracy(logits: Float[np.ndarray, "N K"], labels: Int[np.ndarray, " N"]) -> float:
-    """Top-1 accuracy in percent; an example without finite logits is wrong."""
-    hits = (np.argmax(logits, axis=-1) == labels) & np.isfinite(logits).all(axis=-1)
+    """Top-1 accuracy in percent, of `correct`."""
+    hits = correct(logits, labels)
     return 100.0 * int(np.sum(hits)) / len(hits)  # in this order 1394 of 2000 is 69.7
 
 

@@ -33,7 +33,7 @@ METHODS = {
 # Sections and keys that every run reads, whatever its method.
 _ALWAYS = (
     *("seed", "method", "dtype", "precision", "compilation_cache", "batch_size", "epochs"),
-    *("data.name", "data.validation", "data.max_train", "data.crop_padding", "data.flip"),
+    *("data.name", "data.size", "data.validation", "data.max_train", "data.crop_padding", "data.flip"),
     *("student", "optimizer", "eval", "checkpoint", "log"),
     "views.allow_overlap",
 )

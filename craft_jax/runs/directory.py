@@ -4,6 +4,7 @@ DIR/config.json        the configuration of the first run
 DIR/dataset.json       what the data was: classes, sizes, normalisation, fingerprint
 DIR/teacher.json       which teacher it has, if any, and where that lay last
 DIR/checkpoints/STEP   the whole state, by Orbax
+DIR/results.npz        which images the student got right, once there is a result
 DIR/results.json       the result, once there is one
 """
 

@@ -10,7 +10,7 @@ import numpy as np
 from craft_jax import corruptions, data, files, methods
 from craft_jax.config import rules
 from craft_jax.errors import DataError, TrainingStopped
-from craft_jax.evaluation import cost, evaluate, targets
+from craft_jax.evaluation import correctness, cost, evaluate, targets
 from craft_jax.mesh import replicated_on
 from craft_jax.runs import checkpoint, directory, results, teachers
 from craft_jax.training.loop import fit
@@ -118,7 +118,9 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     variables = state["student"]
     taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
     record = teacher.record if teacher else None
-    measured = evaluate.evaluate((predict, variables), dataset, config, run.mesh, wanted, taught, record)
+    measured, correct = evaluate.evaluate(
+        (predict, variables), dataset, config, run.mesh, wanted, taught, record
+    )
     timings |= {
         "evaluation_seconds": time.time() - evaluated_at,
         "process_seconds": time.time() - started,
@@ -134,6 +136,7 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         "cost": None,
         "notes": ["cost is not measured: the run was stopped before"],
     }
+    correctness.write(workdir / "results.npz", correct)  # first: a finished run has both
     # The accuracies are what the run was for: a measurement that fails, or is killed, finds them on disk.
     results.write(config, workdir, dataset, teacher, result)
     result["notes"] = notes = []

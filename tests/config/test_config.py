@@ -374,6 +374,7 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("teacher.seed", [-1, 2**31], [0, 2**31 - 1]),
         ("batch_size", [0], [8]),
         ("epochs", [0], [1]),
+        ("data.size", [-1, 1, 15], [0, 16, 32]),
         ("data.validation", [-1], [0, 5000]),
         ("data.max_train", [-1], [0, 2000]),
         ("data.crop_padding", [-1], [0, 4]),
@@ -535,6 +536,12 @@ def test_tuning_runs_see_no_published_test_images(source):
     )
 
 
+@pytest.mark.parametrize("source", ["cifar10_c", "cifar10_corrupted", "cifar10_1"])
+def test_published_files_are_not_of_shrunk_images(source):
+    (line,) = faults(load(eval__source=source, eval__dir="files", data__size=16))
+    assert line.startswith(f"config.eval.source: '{source}' with data.size=16; allowed: 'regenerated'")
+
+
 @pytest.mark.parametrize("weights", [(1.0,), (0.2, 0.3, 0.5), (0.5, 0.6), (1.5, -0.5), ()])
 def test_primary_weights(weights):
     assert faults_at(load(eval__primary_weights=weights), "eval.primary_weights")
@@ -619,8 +626,8 @@ def test_a_configuration_stored_before_a_key_was_added_says_what_was_done_then()
     rules.validate(tree.from_json(stored))
     assert tree.differences(tree.from_json(stored), load()) == []
     assert len(tree.differences(tree.from_json(stored), load(precision="highest"))) == 1
-    del stored["compilation_cache"]
-    assert tree.from_json(stored).compilation_cache is True
+    del stored["compilation_cache"], stored["data"]["size"]
+    assert tree.from_json(stored).compilation_cache is True and tree.from_json(stored).data.size == 0
     assert not tree.differences(tree.from_json(stored), load(compilation_cache=False))  # it may differ
 
 

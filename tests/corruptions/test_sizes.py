@@ -320,6 +320,13 @@ def test_noise_has_the_scale_of_the_size(name, severity, scale):
     assert abs(inside.mean() - 0.6827) < 4.5 * np.sqrt(0.6827 * 0.3173 / change.size) + 0.4 / want
 
 
+@pytest.mark.parametrize("name", corruptions.NAMES)
+def test_every_corruption_works_at_the_least_side(name):
+    images = photographs(6, corruptions.LEAST_SIDE)
+    change = np.abs(corrupted(images, name, 5) - images).mean((1, 2, 3))
+    assert change.min() > 0 and 1 < change.mean() < 120
+
+
 @pytest.mark.parametrize("name", ["glass_blur", "fog", "frost", "elastic_transform"])
 def test_images_need_not_be_square(name):
     images = photographs(2, 120)[:, :70]

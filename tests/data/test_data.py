@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def load(name, directory="", validation=0, max_train=0, **more):
+def load(name, directory="", validation=0, max_train=0, size=0, **more):
     section = {"name": name, "dir": str(directory), "validation": validation, "max_train": max_train}
+    section["size"] = size
     return data.load(ConfigDict({"data": section, **more}))
 
 
@@ -483,7 +484,8 @@ logging.use_absl_handler()
 logging.set_verbosity(logging.INFO)  # as absl.app.run leaves it
 start = time.time()
 try:
-    data.load(ConfigDict({{"data": dict(name="cifar10", dir={directory!r}, validation=0, max_train=0)}}))
+    section = dict(name="cifar10", dir={directory!r}, size=0, validation=0, max_train=0)
+    data.load(ConfigDict({{"data": section}}))
 except data.tfds.DataError as error:
     print(error)
 print("seconds", time.time() - start)

@@ -57,7 +57,8 @@ def run(files=None, reference=None, with_teacher=True, **settings):
     config = make_config(**settings)
     record = targets.prepare(config, dataset).record
     wanted = targets.Targets(files, record, reference)
-    return evaluate.evaluate(pairs[0], dataset, config, mesh, wanted, pairs[1] if with_teacher else None)
+    teacher = pairs[1] if with_teacher else None
+    return evaluate.evaluate(pairs[0], dataset, config, mesh, wanted, teacher).result
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_the_teacher_is_measured_on_the_same_images(whole):
     swapped = evaluate.evaluate(
         (evaluate.predictor(teacher.model, mesh), teacher.variables),
         *(dataset, make_config(), mesh, targets.prepare(make_config(), dataset)),
-    )
+    ).result
     measured = dict(whole["teacher_evaluation"])
     agreement = measured.pop("agreement")
     assert measured == {key: swapped[key] for key in measured}
@@ -154,7 +155,8 @@ def measure(with_teacher=True, **settings):
     mesh, config = make_mesh(), make_config(**settings)
     pairs = [(evaluate.predictor(n.model, mesh), n.variables) for n in networks]
     wanted = targets.prepare(config, dataset)
-    return evaluate.evaluate(pairs[0], dataset, config, mesh, wanted, pairs[1] if with_teacher else None)
+    teacher = pairs[1] if with_teacher else None
+    return evaluate.evaluate(pairs[0], dataset, config, mesh, wanted, teacher).result
 
 
 @pytest.mark.parametrize("order", ["ours", "theirs"])
@@ -212,7 +214,7 @@ def test_a_teachers_corruptions_are_marked():
     pair = (evaluate.predictor(student.model, mesh), student.variables)
     record = {"checkpoint": "runs/t", "trained_corruptions": ["contrast", "fog"]}
     wanted = targets.prepare(config, dataset)
-    found = evaluate.evaluate(pair, dataset, config, mesh, wanted, teacher_record=record)
+    found = evaluate.evaluate(pair, dataset, config, mesh, wanted, teacher_record=record).result
     assert found["teacher_trained_corruptions"] == ["contrast", "fog"]
     assert found["trained_corruptions"] == [] and found["overlap"] == ["contrast"]
     teachers.check_overlap(record, config)

@@ -255,7 +255,7 @@ def measured():
     labels = np.array([0, 1, 2, 0, 1, 2, 1, 0, 2], np.int32)
     dataset = data.make("digits", Source(images, labels, images, labels, 3), 0)
     wanted = targets.prepare(config, dataset)
-    result = evaluate.evaluate((Predict(), "variables"), dataset, config, make_mesh(), wanted)
+    result = evaluate.evaluate((Predict(), "variables"), dataset, config, make_mesh(), wanted).result
     return result, labels[:7], images[:7], config, dataset
 
 

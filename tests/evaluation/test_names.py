@@ -9,7 +9,7 @@ from configs import erm
 from craft_jax import data
 from craft_jax.config import command
 from craft_jax.errors import CheckpointError, ConfigError
-from craft_jax.evaluation import evaluate, names
+from craft_jax.evaluation import correctness, evaluate, names
 from craft_jax.files import lock
 from craft_jax.training import train
 
@@ -53,6 +53,12 @@ def test_a_trial_leaves_the_full_evaluation(run):
     assert trials_path == workdir / "eval" / "regenerated-max_examples=10.json"
     assert path.read_bytes() == before
     assert json.loads(trials_path.read_text())["examples"] == trial["examples"] == 10
+    correct = correctness.read(workdir / "eval" / "regenerated-max_examples=10.npz")
+    assert [len(bits) for bits in correct.values()] == [10, 10]
+    assert 100 * correct["contrast/5"].sum() / 10 == trial["corruptions"]["contrast"][4]
+    whole = correctness.read(workdir / "eval" / "regenerated.npz")
+    for cell, bits in correctness.read(workdir / "results.npz").items():
+        assert bits.tolist() == whole[cell].tolist() and bits[:10].tolist() == correct[cell].tolist()
     assert json.loads(before)["examples"] == 40
 
 

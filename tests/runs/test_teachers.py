@@ -12,7 +12,7 @@ import pytest
 
 from configs import erm
 from craft_jax import data, files
-from craft_jax.config import reader
+from craft_jax.config import reader, tree
 from craft_jax.errors import CheckpointError
 from craft_jax.evaluation import evaluate
 from craft_jax.runs import checkpoint, predict, teachers
@@ -109,6 +109,20 @@ def test_an_erm_teacher_keeps_its_name(spec, name):
     assert robust.name != name and robust == path()
     config.augmix.severity = 5
     assert path() != robust
+
+
+def test_another_size_is_another_teacher_and_no_size_the_one_there_was():
+    config = erm.get_config("digits")
+    full, recipe = data.load(config), tree.teacher_recipe(tree.teacher_config(config))
+    name = teachers.cached(config, full)[1]
+    config.data.size = 16
+    small = data.load(config)
+    assert tree.teacher_recipe(tree.teacher_config(config)) == recipe  # its images' fingerprint says it
+    assert teachers.cached(config, small)[1] != name
+    # A teacher of one size is none for another: its input tells, whatever data are allowed.
+    for own, other in ((full, small), (small, full)):
+        with pytest.raises(CheckpointError, match=r"input_shape is \[(16|32), "):
+            teachers._check_fit("DIR", data.record(own), data.record(other), True)
 
 
 def test_runs_that_share_a_teacher_need_not_share_anything_else(make_config, digits, tmp_path):
@@ -327,9 +341,9 @@ def test_the_teacher_is_frozen_and_not_in_the_students_checkpoint(teacher_run, m
     before = checkpoint.params_sha256(checkpoint.restore_student(teacher_run)[0])
     train.train_and_evaluate(config, tmp_path, digits)
     assert checkpoint.params_sha256(checkpoint.restore_student(teacher_run)[0]) == before
-    tree = checkpoint._stored(tmp_path / "checkpoints" / "4")
-    assert sorted(tree) == ["memory", "method", "optimizer", "step", "student"]
-    assert sorted(tree["method"]) == ["projections"]
+    stored = checkpoint._stored(tmp_path / "checkpoints" / "4")
+    assert sorted(stored) == ["memory", "method", "optimizer", "step", "student"]
+    assert sorted(stored["method"]) == ["projections"]
 
 
 def test_a_run_stored_before_a_key_was_added_is_read(teacher_run, make_config, digits, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from craft_jax import files, models, streams, views
 from craft_jax.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingStopped
-from craft_jax.evaluation import evaluate
+from craft_jax.evaluation import correctness, evaluate
 from craft_jax.runs import checkpoint, results
 from craft_jax.training import batches, interrupt, train
 from craft_jax.training.step import (
@@ -223,6 +223,26 @@ def test_a_signal_saves_the_step_and_leaves(make_config, digits, tmp_path, monke
     if moment == "evaluation":
         del expected[3]["clean_accuracy"]
     assert lines("cut") == expected
+
+
+def test_a_finished_run_always_says_which_images_were_right(make_config, digits, tmp_path, monkeypatch):
+    """Of the student, as its accuracies do; they are written before what marks the run as done."""
+    config = make_config("kd", epochs=1)
+    with monkeypatch.context() as patch:
+
+        def kill(*args):
+            raise Killed
+
+        patch.setattr(train.results, "write", kill)
+        with pytest.raises(Killed):
+            train.train_and_evaluate(config, tmp_path, digits)
+    (teacher,) = (path for path in (tmp_path / "teachers").iterdir() if path.is_dir())
+    assert (teacher / "results.npz").exists() and not (teacher / "results.json").exists()
+    result = train.train_and_evaluate(config, tmp_path, digits)
+    correct = correctness.read(tmp_path / "results.npz")
+    assert list(correct) == ["clean", "contrast/5"]
+    assert 100 * int(correct["clean"].sum()) / 40 == result["clean_accuracy"]
+    assert 100 * int(correct["contrast/5"].sum()) / 40 == result["corruptions"]["contrast"][4]
 
 
 def test_a_finished_run_is_not_repeated(make_config, digits, tmp_path, monkeypatch):
