@@ -1,7 +1,7 @@
 """Every configuration key, its default and its meaning. The other files change a few lines of this one.
 
 The values are the paper's protocol (its table 1) on CIFAR-10, ResNet-56 to ResNet-20. A preset, named after
-a colon, changes the scale (`digits`, `cifar10_cpu`, `small`, `smoke`) or the protocol (`matched`); several
+a colon, changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the protocol (`matched`); several
 are joined by commas and applied in order:
 
     python -m craft_jax.main --config=configs/craft.py                    # a CUDA GPU, 200 epochs
@@ -30,10 +30,8 @@ def _defaults():
     config.data = data = ml_collections.ConfigDict()
     data.name = "cifar10"  # "cifar10", "cifar100" (both TFDS), "digits" (embedded), "npz" (your own)
     data.dir = ""  # TFDS: its data directory, "" for TFDS's default; npz: the .npz file
-    data.size = (
-        0  # shrink all images to so many pixels a side by area means, 16 or more; 0: as they are. Their
-    )
-    # mean and std are then computed; data.crop_padding stays what it is
+    data.size = 0  # shrink all images to so many pixels a side by area means, 16 or more; 0: as they are.
+    # Their mean and std are then computed; data.crop_padding stays what it is
     data.validation = 0  # hold out so many training images and evaluate on them, not on the test set
     data.max_train = 0  # train on so many images at most, the same ones for every seed, at random; 0 for all
     data.crop_padding = 4  # pixels of zero padding before the random crop
@@ -175,6 +173,22 @@ def cifar10_cpu(config):
     config.log.every_steps = 10
 
 
+def cifar10_16(config):
+    """CIFAR-10 at 16x16, 45,000 to train on and 5,000 to choose on: eight epochs, for studies on 2 CPU cores."""
+    config.data.size = 16
+    config.data.crop_padding = 2
+    config.data.validation = 5000
+    config.student.name = "resnet8"
+    config.teacher.name = "resnet20"
+    config.epochs = 8
+    config.teacher.epochs = 30
+    config.views.count = 1
+    config.eval.max_examples = 2000  # the first ones, the same for all
+    config.eval.clean_every_epochs = 1
+    config.checkpoint.every_steps = 200
+    config.log.every_steps = 10
+
+
 def small(config):
     """Your own 2,000 to 10,000 images: ResNet-20 to ResNet-8, one corrupted view, 30 epochs.
 
@@ -240,7 +254,14 @@ def _drop(config, name):
 
 
 PRESETS = {
-    **{"digits": digits, "cifar10_cpu": cifar10_cpu, "small": small, "smoke": smoke, "matched": matched},
+    **{
+        "digits": digits,
+        "cifar10_cpu": cifar10_cpu,
+        "cifar10_16": cifar10_16,
+        "small": small,
+        "smoke": smoke,
+    },
+    "matched": matched,
     **{"without_noise": without_noise, "without_blur": without_blur},
     **{"without_weather": without_weather, "without_digital": without_digital},
 }
