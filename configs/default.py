@@ -1,8 +1,8 @@
 """Every configuration key, its default and its meaning. The other files change a few lines of this one.
 
 The values are the paper's protocol (its table 1) on CIFAR-10, ResNet-56 to ResNet-20. A preset, named after
-a colon, changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the protocol (`matched`); several
-are joined by commas and applied in order:
+a colon, changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the protocol
+(`matched`); several are joined by commas and applied in order:
 
     python -m craft_jax.main --config=configs/craft.py                    # a CUDA GPU, 200 epochs
     python -m craft_jax.main --config=configs/craft.py:digits             # minutes on a laptop, no download
@@ -174,7 +174,7 @@ def cifar10_cpu(config):
 
 
 def cifar10_16(config):
-    """CIFAR-10 at 16x16, 45,000 to train on and 5,000 to choose on: eight epochs, for studies on 2 CPU cores."""
+    """CIFAR-10 at 16x16, 45,000 images to train on and 5,000 to choose on, eight epochs; a CPU study."""
     config.data.size = 16
     config.data.crop_padding = 2
     config.data.validation = 5000
