@@ -22,7 +22,8 @@ class Pairs(NamedTuple):
 
 def match(study, comparison):
     """The Pairs of a studies.Comparison: runs of the same seed, images, draws and teacher."""
-    ours, theirs = ({r.seed: r for r in study.runs if r.arm == arm} for arm in comparison[:2])
+    ordered = sorted(study.runs, key=lambda run: not run.fault)  # of two of one seed the one that counts
+    ours, theirs = ({run.seed: run for run in ordered if run.arm == arm} for arm in comparison[:2])
     runs, refused = [], {}
     for seed in sorted(ours.keys() & theirs.keys()):
         pair = ours[seed], theirs[seed]
