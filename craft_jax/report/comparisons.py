@@ -33,7 +33,14 @@ def planned(study):
         row["least_difference_holm"] = statistics.least_difference(
             row["sd"], row["n"], statistics.ALPHA / family
         )
-    notes = [
+    lines = [_line(row) for row in found]
+    return Table(
+        "comparisons", COLUMNS, _rows(COLUMNS, found), _SHOWN, lines, _notes(family) if found else []
+    )
+
+
+def _notes(family):
+    return [
         "difference: of paired runs (the same seed), arm minus baseline, in points of accuracy; its "
         "interval: t over seeds, or of a single pair bootstrap over test images",
         f"Holm's correction counts all {family} planned comparisons, those without data or test among them",
@@ -41,7 +48,6 @@ def planned(study):
         f"could find: the true difference that so many pairs find with {statistics.POWER:.0%} power at the "
         f"measured standard deviation, at alpha {statistics.ALPHA:g}; Holm's: at alpha/{family}, its least",
     ]
-    return Table("comparisons", COLUMNS, _rows(COLUMNS, found), _SHOWN, [_line(row) for row in found], notes)
 
 
 def others(study):

@@ -79,7 +79,7 @@ def paired_test(first, second):
         pairs = "1 pair" if n == 1 else f"{n} pairs"
         return Test(None, None, None, None, f"{pairs}: no test below {LEAST_PAIRS}")
     if _are_equal(differences):
-        return Test(None, None, None, None, "identical differences, SD 0: no test")
+        return Test(None, None, None, None, "identical differences (SD 0)")
     t, p = stats.ttest_rel(first, second)
     wilcoxon = None
     if n >= LEAST_PAIRS_WILCOXON:

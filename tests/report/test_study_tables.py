@@ -323,8 +323,11 @@ def test_the_same_seed_twice_counts_once(tmp_path, capsys):
     paths = [write(tmp_path / f"{name}_seed0.json", result(0, robust=70.0)) for name in ("kd", "copy")]
     paths.append(write(tmp_path / "kd_seed1.json", result(1, robust=72.0)))
     paths.append(write(tmp_path / "bad_seed2.json", result(2, status="stopped")))
-    (row,) = made(tmp_path, *paths)["arms"]
-    assert (row["arm"], row["n"], float(row["robust_mean"])) == ("kd", "2", 71.0)
+    paths += runs(tmp_path, "other", (73.0, 74.0), method="kd")
+    tables = made(tmp_path, *paths)
+    row = pick(tables["arms"], arm="kd")
+    assert (row["n"], float(row["robust_mean"])) == ("2", 71.0)
+    assert pick(tables["differences"], metric="robust")["n"] == "2"
     out = capsys.readouterr().out
     assert "left out: kd seed 0, seed 0 again" in out and "copy_seed0.json" in out
     assert "left out: bad seed 2, status stopped" in out
