@@ -1,7 +1,23 @@
-"""Results in, tables out: `python -m craft_jax.report DIR [DIR ...]` prints one row a run in each table.
+"""Results in, tables out.
 
-A path may also be a JSON file with what a run's results.json holds: `results/digits/*.json`. Evaluations
-beside a run's own (DIR/eval/NAME.json, which `--mode=eval` writes) have a table of their own.
+`python -m craft_jax.report DIR [DIR ...] [--out=OUT]`. A path may be
+
+  a study's directory, with its study.json; a folder of kept results, with one or more NAME.study.json; or
+      such a manifest: the statistics of the study as far as its runs are done
+  a run's working directory, or a JSON file with what its results.json holds (results/digits/*.json): a row
+      a run in each table; evaluations beside a run's own (DIR/eval/NAME.json, which `--mode=eval` writes) in
+      a table of their own. Runs that differ in the seed alone are an arm, named by their directory without
+      its seed; where an arm has two seeds, or with --out, the statistics of the arms, the first the baseline
+
+Statistics are three tables, printed, and with --out also OUT/tables/NAME.csv, .md and .tex (of several
+studies OUT/STUDY/tables/...):
+
+  arms         a row an arm: mean, sample standard deviation and 95% t-interval over seeds of every metric
+  comparisons  a row a planned comparison: paired differences, t-test, Holm's correction, d_z, Wilcoxon, and
+               the least difference that so many pairs could have found
+  differences  all other arms and metrics against the baseline: intervals and no p
+
+A single pair has an interval by bootstrap over test images, from the per-image correctness beside a result.
 
 `python -m craft_jax.report gallery` draws every corruption instead (`gallery`; a run's directory of
 that name is ./gallery).
@@ -11,8 +27,8 @@ import argparse
 import os
 import sys
 
-from craft_jax.errors import CraftError
-from craft_jax.report import gallery, tables
+from craft_jax.errors import ConfigError, CraftError
+from craft_jax.report import gallery, groups, sections, studies, tables
 
 
 def main(argv=None):
@@ -25,11 +41,12 @@ def main(argv=None):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("paths", nargs="+", metavar="DIR", help="working directories of runs, or JSON files")
-    parser.add_argument("--reference", metavar="DIR", help="also mCE and relative mCE against this run")
+    parser.add_argument("paths", nargs="+", metavar="DIR", help="studies, runs' directories, or JSON files")
+    parser.add_argument("--out", metavar="OUT", help="write the statistics' tables below this folder")
+    parser.add_argument("--reference", metavar="DIR", help="also mCE and relative mCE of runs against this")
     options = parser.parse_args(argv)
     try:
-        text = _text(options.paths, options.reference)
+        text = "\n\n".join(_parts(options))
     except CraftError as error:
         print(f"craft_jax: {error}", file=sys.stderr)
         return 2
@@ -40,8 +57,27 @@ def main(argv=None):
     return 0
 
 
-def _text(paths, reference):
-    results = tables.read(paths)
+def _parts(options):
+    manifests = [manifest for path in options.paths for manifest in studies.manifests(path)]
+    runs = [path for path in options.paths if not studies.manifests(path)]
+    if options.reference and not runs:
+        raise ConfigError("--reference: of runs, and there are only studies; allowed: runs' directories")
+    found = [studies.read(manifest) for manifest in dict.fromkeys(manifests)]
+    printed = []
+    if runs:
+        results = tables.read(runs)
+        printed = ["\n".join(_of_runs(runs, results, options.reference))]
+        grouped = groups.study(runs, results)
+        if options.out or any(len(grouped.counted(arm)) > 1 for arm in grouped.arms):
+            found.append(grouped)
+    told = [(study, sections.tables_of(study)) for study in found]
+    printed += [sections.text(study, its) for study, its in told]
+    if options.out:
+        printed.append("\n".join(f"tables: {folder}" for folder in sections.write(options.out, told)))
+    return printed
+
+
+def _of_runs(paths, results, reference):
     printed = [tables.table(tables.RUN_COLUMNS, tables.rows(results)), tables.footer(results)]
     if done := tables.parts(results):
         printed.append(tables.table(tables.PART_COLUMNS, done))
@@ -52,7 +88,7 @@ def _text(paths, reference):
     if reference:
         lines, notes = tables.against(results, reference)
         printed += [tables.table(tables.REFERENCE_COLUMNS, lines), *notes]
-    return "\n".join(printed)
+    return printed
 
 
 if __name__ == "__main__":
