@@ -13,6 +13,13 @@ from craft_jax import corruptions
 from craft_jax.evaluation import metrics
 
 LEAST_RISE = 1.0  # points of accuracy; see `against`
+# What studies compare and reports show. Accuracies in percent; of nll (nats) and ece ([0, 1]) the means over
+# the corrupted cells.
+METRICS = (
+    *("clean", "robust", "robust_without_jpeg"),
+    *("noise", "blur", "weather", "digital", "weather_digital"),
+    *("nll", "ece"),
+)
 CALIBRATION = ("nll", "ece", "confidence_on_errors")
 
 Figures = dict[str, float | None]  # what `cell` returns

@@ -2,13 +2,14 @@
 
 import itertools
 
+from craft_jax.evaluation import robustness
 from craft_jax.report import groups, measures, statistics
 from craft_jax.report.formats import Table
 from craft_jax.report.pairs import seeds
 from craft_jax.report.summary import number
 
 _PARTS = ("mean", "sd", "low", "high")
-COLUMNS = ("arm", "n", *(f"{metric}_{part}" for metric in measures.METRICS for part in _PARTS), "differs")
+COLUMNS = ("arm", "n", *(f"{metric}_{part}" for metric in robustness.METRICS for part in _PARTS), "differs")
 
 
 def table(study):
@@ -19,11 +20,11 @@ def table(study):
     """
     differs = groups.differing(study)
     rows, lines = [], []
-    spreads = {arm: {m: _spread(study.counted(arm), m) for m in measures.METRICS} for arm in study.arms}
-    shown = [m for m in measures.METRICS if any(spreads[arm][m].n for arm in study.arms)]
+    spreads = {arm: {m: _spread(study.counted(arm), m) for m in robustness.METRICS} for arm in study.arms}
+    shown = [m for m in robustness.METRICS if any(spreads[arm][m].n for arm in study.arms)]
     for arm in study.arms:
         count = len(study.counted(arm))
-        figures = [getattr(spreads[arm][m], part) for m in measures.METRICS for part in _PARTS]
+        figures = [getattr(spreads[arm][m], part) for m in robustness.METRICS for part in _PARTS]
         rows.append((arm, count, *figures, differs[arm]))
         lines.append((arm, str(count), *(_shown(m, spreads[arm][m]) for m in shown), differs[arm]))
     says = f"mean over n seeds (sample standard deviation) [{statistics.LEVEL:.0%} t-interval]"
@@ -36,7 +37,7 @@ def _spread(runs, metric):
 
 
 def _undefined(study):
-    for arm, metric in itertools.product(study.arms, measures.METRICS):
+    for arm, metric in itertools.product(study.arms, robustness.METRICS):
         runs = study.counted(arm)
         missing = [run.seed for run in runs if measures.value(run.result, metric) is None]
         if missing and len(missing) < len(runs):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from craft_jax.evaluation import correctness
-from craft_jax.report import measures, pairs, statistics
+from craft_jax.report import pairs, statistics
 from craft_jax.report.arms import digits, interval
 from craft_jax.report.formats import Table
 from craft_jax.report.studies import Comparison
@@ -57,7 +57,7 @@ def others(study):
     rest = [
         comparison
         for pair in dict.fromkeys(wanted)
-        for metric in measures.METRICS
+        for metric in robustness.METRICS
         if (comparison := Comparison(*pair, metric)) not in study.planned
     ]
     found = [_compare(study, comparison, test=False) for comparison in rest]

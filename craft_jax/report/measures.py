@@ -4,17 +4,11 @@ import math
 
 from craft_jax.errors import CheckpointError
 from craft_jax.evaluation import targets
-
-# Accuracies in percent; of nll (nats) and ece ([0, 1]) the means over the corrupted cells.
-METRICS = (
-    *("clean", "robust", "robust_without_jpeg"),
-    *("noise", "blur", "weather", "digital", "weather_digital"),
-    *("nll", "ece"),
-)
+from craft_jax.evaluation.robustness import METRICS
 
 
 def value(result, metric):
-    """One of METRICS of a result; None where it was not evaluated or is not finite."""
+    """One of robustness.METRICS of a result; None where it was not evaluated or is not finite."""
     families, corrupted = result.get("families") or {}, result.get("corrupted") or {}
     found = {
         "clean": result.get("clean_accuracy"),

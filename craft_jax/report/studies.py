@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from craft_jax import files
 from craft_jax.errors import CheckpointError
+from craft_jax.evaluation import robustness
 from craft_jax.report import measures
 
 
@@ -30,7 +31,7 @@ class Run(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A difference arm - baseline in a metric of `measures.METRICS`."""
+    """A difference arm - baseline in a metric of `robustness.METRICS`."""
 
     arm: str
     baseline: str
@@ -73,7 +74,8 @@ def read(path):
     """The Study of a manifest.
 
     Args:
-      path: a JSON file: "name", "arms" ({name: ...}, in order), "runs" ([{"arm", "seed", "result"}]),
+      path: a JSON file: "name", "arms" ({name: ...}, in order), "runs" ([{"arm", "seed", "result"}], the
+        last null where there is none yet),
         "comparisons" ([{"arm", "baseline", "metric"}]), "baseline", "question".
     Raises:
       CheckpointError: it, or a result that it names, is not what it should be.
@@ -82,7 +84,7 @@ def read(path):
     try:
         arms = tuple(manifest["arms"])
         planned = tuple(Comparison(c["arm"], c["baseline"], c["metric"]) for c in manifest["comparisons"])
-        planned_runs = [(r["arm"], r["seed"], path.parent / r["result"]) for r in manifest["runs"]]
+        planned_runs = [(r["arm"], r["seed"], _place(path, r["result"])) for r in manifest["runs"]]
         name, question, baseline = manifest["name"], manifest.get("question", ""), manifest.get("baseline")
         faults = _faults(name, arms, baseline, planned, planned_runs)
     except (KeyError, TypeError, AttributeError) as error:
@@ -96,6 +98,11 @@ def read(path):
     return Study(name, question, arms, baseline or "", planned, tuple(runs))
 
 
+def _place(manifest, result):
+    """Where a run's result lies: beside the manifest; None, of a run that is not done, is no file."""
+    return manifest.parent / ("-" if result is None else result)
+
+
 def _faults(name, arms, baseline, planned, runs):
     faults = []
     if not name or "/" in name or name.startswith("."):
@@ -104,8 +111,8 @@ def _faults(name, arms, baseline, planned, runs):
     named += [arm for comparison in planned for arm in (comparison.arm, comparison.baseline)]
     if unknown := sorted({arm for arm in named if arm not in arms}):
         faults.append(f"no arm is called {', '.join(map(repr, unknown))}; allowed: {', '.join(arms)}")
-    if unknown := sorted({c.metric for c in planned if c.metric not in measures.METRICS}):
-        faults.append(f"metric: {', '.join(map(repr, unknown))}; allowed: {', '.join(measures.METRICS)}")
+    if unknown := sorted({c.metric for c in planned if c.metric not in robustness.METRICS}):
+        faults.append(f"metric: {', '.join(map(repr, unknown))}; allowed: {', '.join(robustness.METRICS)}")
     faults += [f"{c.arm} is compared with itself" for c in planned if c.arm == c.baseline]
     for what, entries in (("comparison", planned), ("run", [run[:2] for run in runs])):
         if len(set(entries)) < len(entries):

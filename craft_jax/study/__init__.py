@@ -13,6 +13,6 @@ A study is a Python file with `get_study(preset="")`, which returns a Study:
         )
 """
 
-from craft_jax.study.definition import METRICS, Arm, Comparison, Study, grid
+from craft_jax.study.definition import Arm, Comparison, Study, grid
 
-__all__ = ["METRICS", "Arm", "Comparison", "Study", "grid"]
+__all__ = ["Arm", "Comparison", "Study", "grid"]

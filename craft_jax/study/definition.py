@@ -5,12 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-# What can be compared; the report's columns (craft_jax.report).
-METRICS = (
-    *("clean", "robust", "robust_without_jpeg", "noise", "blur", "weather", "digital"),
-    *("weather_digital", "nll", "ece"),
-)
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -28,7 +22,10 @@ class Arm:
 
 
 class Comparison(NamedTuple):
-    """A planned comparison: mean over seeds of `arm` less `baseline` in `metric`, one of METRICS."""
+    """A planned comparison: the mean over seeds of `arm` less `baseline`.
+
+    `metric` is one of craft_jax.evaluation.robustness.METRICS.
+    """
 
     arm: str
     baseline: str

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from craft_jax import methods
 from craft_jax.config import command, reader, rules, tree
 from craft_jax.errors import ConfigError
-from craft_jax.study.definition import METRICS, Arm, Study
+from craft_jax.evaluation.robustness import METRICS
+from craft_jax.study.definition import Arm, Study
 
 # What two arms must share for their difference, seed by seed, to be the method's and nothing else's.
 _SHARED = ("data.", "eval.", "batch_size", "student.", "dtype", "precision")

@@ -110,6 +110,12 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             files.write_json(self.folder / f"{self._name}.study.json", self._manifest(self.folder))
 
+    def _result(self, run, place):
+        """The path of a run's result from `place`; None if there is none, and there will be none there."""
+        if run not in self.results and place != self.out:
+            return None
+        return os.path.relpath(self.results.get(run, run.workdir / "results.json"), place)
+
     def _manifest(self, place):
         arms = {
             name: {
@@ -123,7 +129,7 @@ class Store:
             {
                 "arm": run.arm,
                 "seed": run.seed,
-                "result": os.path.relpath(self.results[run], place) if run in self.results else None,
+                "result": self._result(run, place),
             }
             for run in self.states
         ]

@@ -112,7 +112,7 @@ def test_the_manifest_says_where_results_lie(pretend, tmp_path):
     manifest = json.loads((tmp_path / "out" / "study.json").read_text())
     assert manifest["runs"] == [
         {"arm": "a", "seed": 0, "result": "a/seed0/results.json"},
-        {"arm": "fails", "seed": 0, "result": None},
+        {"arm": "fails", "seed": 0, "result": "fails/seed0/results.json"},
     ]
 
 
