@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from craft_jax.evaluation import correctness
+from craft_jax.evaluation import correctness, robustness
 from craft_jax.report import pairs, statistics
 from craft_jax.report.arms import digits, interval
 from craft_jax.report.formats import Table

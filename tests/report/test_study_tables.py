@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from craft_jax.evaluation.robustness import METRICS
 from craft_jax.report import __main__ as report
 from craft_jax.report import formats
-from craft_jax.report.measures import METRICS
 from tests.report.fabricated import correctness, result, study, write
 
 KD, ERM = (71.0, 74.0, 72.0), (70.0, 72.0, 69.0)  # robust accuracies; differences 1, 2, 3
