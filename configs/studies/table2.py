@@ -1,8 +1,8 @@
 """The paper's table 2: does CRAFT beat ERM, KD, attention KD and CRD on corrupted images?
 
 Protocol: CIFAR-10 at 32x32, ResNet-56 to ResNet-20, 200 epochs (the defaults of configs/default.py), one
-teacher for all, seeds paired; primary endpoint robust accuracy over CIFAR-10-C's fifteen corruptions at five
-severities, last epoch; four planned comparisons, corrected together by Holm's method.
+teacher for all, seeds paired; primary endpoint robust accuracy over CIFAR-10-C's fifteen corruptions at
+five severities, last epoch; four planned comparisons, corrected together by Holm's method.
 
     python -m craft_jax.study configs/studies/table2.py --out=DIR --config.data.dir=DATA   # a GPU, hours
     python -m craft_jax.study configs/studies/table2.py:slices --out=DIR                   # minutes at a time

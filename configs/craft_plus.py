@@ -1,0 +1,19 @@
+"""CRAFT+: CRAFT as a trial outside this repository left it, before any run here.
+
+Every term sees all views; targets and anchors are the teacher's on the clean view; positives do not compete
+("each"), and other images of the class are no negatives. The reliability stays.
+
+    python -m craft_jax.main --config=configs/craft_plus.py[:preset]
+"""
+
+from configs import craft, default
+
+
+def get_config(preset=""):
+    config = craft.get_config(preset)
+    default.matched(config)
+    config.views.distill_target = "clean"
+    config.contrastive.anchor = "clean"
+    config.contrastive.positives = "each"
+    config.contrastive.mask_same_class = True
+    return config
