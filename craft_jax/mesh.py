@@ -22,9 +22,9 @@ def replicated_on(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def split_over(mesh: Mesh) -> NamedSharding:
-    """Every device holds its share of the first axis: batches."""
-    return NamedSharding(mesh, P("data"))
+def split_over(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Every device holds its share of one axis: the first of a batch, the second of a stack of batches."""
+    return NamedSharding(mesh, P(*[None] * axis, "data"))
 
 
 def on_each_device(

@@ -25,23 +25,34 @@ class Batches:
         self.steps_per_epoch = len(dataset.train_labels) // batch_size
         self.resident = dataset.train_images.nbytes <= resident_bytes
         self._batch_size, self._seed = batch_size, seed
-        self._split = split_over(mesh)
+        self._split, self._split_stack = split_over(mesh), split_over(mesh, axis=1)
         self._images, self._labels = dataset.train_images, dataset.train_labels
         self._epoch, self._order = None, None
         if self.resident:
             whole = replicated_on(mesh)
             self._images, self._labels = jax.device_put((self._images, self._labels), whole)
             self._gather = jax.jit(_gather, out_shardings=self._split)
+            self._gather_stack = jax.jit(_gather, out_shardings=self._split_stack)
 
     def __call__(self, step):
         """The batch of one step (from 0): {"image": uint8, "label": int32, "index": int32}, on the mesh."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, _order(self._seed, epoch, len(self._labels))
-        rows = self._order[position * self._batch_size : (position + 1) * self._batch_size]
+        rows = self._rows(step)
         if self.resident:
             return self._gather(self._images, self._labels, rows)
         return jax.device_put(_gather(self._images, self._labels, rows), self._split)
+
+    def several(self, start, stop):
+        """The batches of the steps start..stop - 1, stacked: leaves (stop - start, B, ...)."""
+        rows = np.stack([self._rows(step) for step in range(start, stop)])
+        if self.resident:
+            return self._gather_stack(self._images, self._labels, rows)
+        return jax.device_put(_gather(self._images, self._labels, rows), self._split_stack)
+
+    def _rows(self, step):
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, _order(self._seed, epoch, len(self._labels))
+        return self._order[position * self._batch_size : (position + 1) * self._batch_size]
 
 
 def _gather(images, labels, rows):

@@ -13,7 +13,17 @@ from craft_jax.training import interrupt
 from craft_jax.training.batches import Batches
 from craft_jax.training.clock import Clock
 from craft_jax.training.logs import MetricWriter
-from craft_jax.training.step import begin, jit_step
+from craft_jax.training.step import begin, jit_step, jit_steps
+
+# Steps a dispatch, by platform: on a GPU the host is asked for less often; on a CPU a loop over steps takes
+# 30 times as long (gradients of convolutions collapse in it). 10 divides the periods of the paper's preset.
+_TOGETHER = {"cpu": 1}
+_TOGETHER_ELSEWHERE = 10
+
+
+def steps_together():
+    """How many steps a dispatch has on this platform, where nothing is due among them."""
+    return _TOGETHER.get(jax.default_backend(), _TOGETHER_ELSEWHERE)
 
 
 def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdir):
@@ -28,21 +38,26 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
         in the metrics.
     """
     config = run.config
-    train_step = jit_step(run)
+    train_step, train_steps = jit_step(run), jit_steps(run)
     batches = Batches(dataset, config.batch_size, config.seed, run.mesh)
     if start == 0 and run.method.begin:
         state = begin(run, state, teacher, batches(0))
     bar = functools.partial(tqdm, desc=config.method, disable=not config.log.progress, mininterval=1.0)
+    every_epochs = config.eval.clean_every_epochs * batches.steps_per_epoch
+    periods = (config.log.every_steps, config.checkpoint.every_steps, every_epochs)
     pending, clock, done = [], Clock(start), start
     with (
         interrupt.deferring() as defer,
         MetricWriter(workdir, start, config.log.tensorboard) as writer,
         bar(total=steps, initial=start) as progress,
     ):
-        for done in range(start + 1, steps + 1):
-            state, metrics = train_step(state, teacher, batches(done - 1))
-            pending.append((done, metrics))
-            if done == start + 1:
+        for before, done in spans(start, steps, steps_together(), periods):
+            if done - before == 1:
+                state, metrics = train_step(state, teacher, batches(before))
+            else:
+                state, metrics = train_steps(state, teacher, batches.several(before, done))
+            pending.append((range(before + 1, done + 1), metrics))
+            if before == start:
                 jax.block_until_ready(metrics)
                 clock.compiled(done)
                 defer()  # from here on there is something to save
@@ -57,7 +72,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             if logs:
                 values = {"epoch": done / batches.steps_per_epoch, "nan_count": 0, **latest}
                 values |= clock.throughput(done, config.batch_size)
-            if _evaluates(config, done, batches.steps_per_epoch):
+            if every_epochs > 0 and done % every_epochs == 0:
                 jax.block_until_ready(state)  # what is in flight is training, not evaluation
                 with clock.pause():
                     values |= _clean_accuracy(run, state, dataset, predict)
@@ -65,7 +80,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
                 writer.write(done, values)
             if saves:
                 checkpoints.save(done, state)
-            progress.update()
+            progress.update(done - before)
             if leaves:
                 break
         checkpoints.wait()
@@ -74,9 +89,24 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     return state, clock.timings(steps, config.batch_size)
 
 
-def _evaluates(config, done, steps_per_epoch):
-    every = config.eval.clean_every_epochs * steps_per_epoch
-    return every > 0 and done % every == 0
+def spans(start, steps, together, periods):
+    """The dispatches of the steps `start` to `steps`: pairs (steps done before, steps done after).
+
+    One is of `together` steps, from a multiple of that on, where nothing is due inside it; else of a single
+    step. Which ones they are does not depend on where a run was resumed.
+
+    Args:
+      start, steps: of the run; `start` is where a dispatch ended.
+      together: how many steps a dispatch may have.
+      periods: after every so many steps something is due; 0 for never.
+    """
+    done = start
+    while done < steps:
+        last = done + together
+        due = any(period > 0 and (last - 1) // period * period > done for period in periods)
+        whole = done % together == 0 and last <= steps and not due
+        yield done, last if whole else done + 1
+        done = last if whole else done + 1
 
 
 def _clean_accuracy(run, state, dataset, predict):
@@ -90,13 +120,20 @@ def _clean_accuracy(run, state, dataset, predict):
 
 def _fetch_finite(pending, writer):
     """The newest metrics on the host; empties `pending`, and fails, logging so, where any are not finite."""
-    steps = [step for step, _ in pending]
+    spans = [steps for steps, _ in pending]
     fetched = jax.device_get([metrics for _, metrics in pending])
     pending.clear()
-    for step, metrics in zip(steps, fetched, strict=True):
+    for step, metrics in _each(spans, fetched):
         names = [name for name, value in metrics.items() if not np.all(np.isfinite(value))]
         if names:
             stop = TrainingStopped(step, [name for name in names if name.startswith("loss/")] or names)
             writer.write(step, {"nan_count": stop.facts["nan_count"]})
             raise stop
-    return fetched[-1]
+    return metrics
+
+
+def _each(spans, fetched):
+    """(step, its metrics) of dispatches: those of several steps have an axis of steps in front."""
+    for steps, metrics in zip(spans, fetched, strict=True):
+        for i, step in enumerate(steps):
+            yield step, metrics if len(steps) == 1 else {name: value[i] for name, value in metrics.items()}

@@ -174,6 +174,18 @@ def jit_step(run):
     return jax.jit(functools.partial(train_step, run), donate_argnums=0, out_shardings=replicated)
 
 
+def jit_steps(run):
+    """Several steps in one dispatch: as `jit_step`, of batches (K, B, ...), with metrics (K, ...).
+
+    For a GPU: the host is asked for once in K steps. On a CPU gradients of convolutions collapse in a loop.
+    """
+
+    def steps(state, teacher, batches):
+        return jax.lax.scan(lambda state, batch: train_step(run, state, teacher, batch), state, batches)
+
+    return jax.jit(steps, donate_argnums=0, out_shardings=replicated_on(run.mesh))
+
+
 # ----------------------------------------------------------------------------------------------------
 # The state: one pytree with all that a resume needs
 

@@ -6,10 +6,11 @@ The loop is `craft_jax.training.loop.fit` on 50,000 generated images, with batch
 progress bar, metrics.jsonl and TensorBoard as in a run, on the preset of configs/METHOD.py (none: the
 paper's; a CPU wants cifar10_cpu or smoke). The bare step is the same compiled function, called as often on
 one batch that lies on the device. Both take turns in one process, and the median of the ratios of
-neighbouring turns counts. A turn of the loop is timed by its own clock, from the end of its first step; so
-left out are compiling, opening the logs and copying the data to the device, once a run. Checkpoints (one in
-1,000 steps, written while training goes on) and evaluations are left out too. What the loop does once a run
-to tell how long it takes, waiting for its first steps one by one, is in every turn: let turns be long.
+neighbouring turns counts. A turn of the loop is timed by its own clock, from the end of its first
+dispatch (one step on a CPU, ten on a GPU); so left out are compiling, opening the logs and copying the
+data to the device, once a run. Checkpoints (one in 1,000 steps, written while training goes on) and
+evaluations are left out too. What the loop does once a run to tell how long it takes, waiting for its
+first steps one by one, is in every turn: let turns be long.
 
 Printed, and the keys of --json (one object, the last line): method, preset, device, and
 
@@ -32,7 +33,7 @@ import jax
 from craft_jax.mesh import replicated_on
 from craft_jax.training import loop
 from craft_jax.training.batches import Batches
-from craft_jax.training.step import begin, init_state, jit_step
+from craft_jax.training.step import begin, init_state, jit_step, jit_steps
 from launch.benchmarks import setting
 from launch.benchmarks.machine import machine
 
@@ -56,7 +57,7 @@ def measure(config, seconds):
     state = place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))()
     batch = Batches(dataset, config.batch_size, config.seed, run.mesh)(0)
     state = begin(run, state, teacher, batch)
-    step = jit_step(run)
+    step, several = jit_step(run), jit_steps(run)
 
     state, _ = bare(step, state, teacher, batch, 1)  # compiles
     state, once = bare(step, state, teacher, batch, 2)
@@ -64,10 +65,12 @@ def measure(config, seconds):
     period = config.log.every_steps
     steps = period * max(1, round(seconds / (2 * ROUNDS * once * period)))
     turns = {"loop": [], "bare": []}
-    state, _ = looped(run, step, state, teacher, dataset, period)  # compiles what the loop has of its own
+    state, _ = looped(
+        run, (step, several), state, teacher, dataset, period
+    )  # compiles what the loop has of its own
     began = time.perf_counter()
     while time.perf_counter() - began < seconds or len(turns["loop"]) < LEAST_ROUNDS:
-        state, took = looped(run, step, state, teacher, dataset, steps)
+        state, took = looped(run, (step, several), state, teacher, dataset, steps)
         turns["loop"].append(took)
         state, took = bare(step, state, teacher, batch, steps)
         turns["bare"].append(took)
@@ -84,18 +87,22 @@ def bare(step, state, teacher, batch, steps):
     return state, (time.perf_counter() - began) / steps
 
 
-def looped(run, step, state, teacher, dataset, steps):
-    """(state, seconds a step) of `fit`, without its first step."""
+def looped(run, compiled, state, teacher, dataset, steps):
+    """(state, seconds a step) of `fit`, without its first dispatch."""
+    step, several = compiled
+    whole = steps + loop.steps_together()
     checkpoints = SimpleNamespace(save=lambda *_, **__: None, wait=lambda: None)
     quiet = io.StringIO()
     with (
         tempfile.TemporaryDirectory() as workdir,
         contextlib.redirect_stdout(quiet),
         contextlib.redirect_stderr(quiet),
-        mock.patch.object(loop, "jit_step", lambda _: step),  # or every turn would compile it again
+        # Or every turn would compile them again.
+        mock.patch.object(loop, "jit_step", lambda _: step),
+        mock.patch.object(loop, "jit_steps", lambda _: several),
     ):
         state, timings = loop.fit(
-            run, state, teacher, 0, steps + 1, dataset, checkpoints, predict=None, workdir=workdir
+            run, state, teacher, 0, whole, dataset, checkpoints, predict=None, workdir=workdir
         )
     return state, run.config.batch_size / timings["images_per_second"]
 

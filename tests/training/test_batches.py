@@ -114,3 +114,15 @@ def test_positions_are_uniform():
     counts = np.bincount(indices(source, range(0, 200 * WHOLE, WHOLE)).ravel(), minlength=N)
     expected = 200 * BATCH / N
     assert ((counts - expected) ** 2 / expected).sum() < 57.5, counts  # 22 degrees of freedom, upper 5e-5
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_several_batches_are_the_single_ones_stacked(resident):
+    source = make(resident=resident)
+    stacked = source.several(2, 7)  # from one epoch into the next
+    assert all(
+        leaf.sharding.is_equivalent_to(split_over(make_mesh(), 1), leaf.ndim) for leaf in stacked.values()
+    )
+    for i, step in enumerate(range(2, 7)):
+        for name, leaf in make(resident=resident)(step).items():
+            np.testing.assert_array_equal(stacked[name][i], leaf)
