@@ -24,7 +24,7 @@ LARGE = 64  # pixels: beyond it turns are made one by one
 
 
 def pinch_and_twirl(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
-    """Discs in a grid, three or (from 224 pixels on) five along the side, each twisted one way or the other."""
+    """Discs in a grid, three along the side (five from 224 pixels on), each twisted one way or the other."""
     (height, width, _), size = image.shape, _grid(image.shape)
     coins = draws.bits(key, (width // size, height // size)) & 1
     return _twirled(image, severity, coins == 1)
@@ -39,7 +39,8 @@ def _twirled(image, severity, positive):
     """`pinch_and_twirl` with given directions: whether each disc's angle is positive, (columns, rows).
 
     No place that a pixel's new value comes from is beyond its disc, so the original, which writes one
-    square after the other over the image, reads what it has not yet written.
+    square after the other over the image, reads what it has not yet written. Beyond the last pixel, which
+    discs reach where the grid fills the image, it is black.
     """
     level = settings("pinch_and_twirl", image.shape, severity)
     ways = [
@@ -50,6 +51,7 @@ def _twirled(image, severity, positive):
         for size, count in zip(image.shape[:2], positive.shape[::-1], strict=True)
     ]
     y, x = jnp.where(positive[square[1], square[0][:, None]], *ways)
+    image = jnp.pad(image, ((0, 1), (0, 1), (0, 0)))
     return interpolate(image, y, x, lambda index, size: jnp.clip(index, 0, size - 1))
 
 
@@ -99,7 +101,7 @@ def _rippled(image, severity, wavelengths, phases):
 
 
 def circular_motion_blur(key: Key[Array, ""], image: Image, severity: Severity) -> Image:
-    """A weighted mean of 21 turns about the middle, of up to 1.5 degrees times the level, by cubic splines."""
+    """A weighted mean of 21 turns about the middle, by up to 4 to 9 degrees, of cubic splines."""
     del key
     degrees = settings("circular_motion_blur", image.shape, severity, lambda level: 1.5 * level)
     for axis in (0, 1):

@@ -35,16 +35,13 @@ def phases(random, severity, shape):
 
 
 def waves(half, amplitude):
-    """The sum of all waves, one by one along each axis; not a fast transform."""
+    """The sum of all waves, by its definition, not by a fast transform."""
     size = len(half)
     whole = np.concatenate([half, half[::-1, ::-1]], 1)
-    place = np.arange(size)
-    noise = np.zeros((size, size))
-    for i in range(size):
-        for j in range(size):
-            y, x = i - size // 2, j - size // 2  # waves over the image
-            turns = (y * place[:, None] + x * place) / size
-            noise += amplitude(math.hypot(y, x)) * np.cos(whole[i, j] + 2 * np.pi * turns)
+    frequency = np.arange(size) - size // 2  # waves over the image
+    along = np.exp(2j * np.pi * np.outer(np.arange(size), frequency) / size)
+    each = amplitude(np.hypot(frequency[:, None], frequency)) * np.exp(1j * whole)
+    noise = (along @ each @ along.T).real
     return noise / noise.std()
 
 
@@ -242,8 +239,8 @@ def transverse_chromatic_abberation(image, severity, order):
 
 
 REFERENCES = {
-    "blue_noise_sample": Reference(phases, blue_noise_sample, "NumPy, Python loop"),
-    "brownish_noise": Reference(three_phases, brownish_noise, "NumPy, Python loop"),
+    "blue_noise_sample": Reference(phases, blue_noise_sample, "NumPy"),
+    "brownish_noise": Reference(three_phases, brownish_noise, "NumPy"),
     "checkerboard_cutout": Reference(board, checkerboard_cutout, "Python loop"),
     "inverse_sparkles": Reference(sparkle, inverse_sparkles, "Python loop"),
     "pinch_and_twirl": Reference(directions, pinch_and_twirl, "Python loop"),
