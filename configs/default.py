@@ -2,7 +2,7 @@
 
 The values are the paper's protocol (its table 1) on CIFAR-10, ResNet-56 to ResNet-20. A preset, named after
 a colon, changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the protocol
-(`matched`); several are joined by commas and applied in order:
+(`matched`, `c_bar`); several are joined by commas and applied in order:
 
     python -m craft_jax.main --config=configs/craft.py                    # a CUDA GPU, 200 epochs
     python -m craft_jax.main --config=configs/craft.py:digits             # minutes on a laptop, no download
@@ -227,6 +227,15 @@ def matched(config):
     config.views.distill_views = "all"
 
 
+def c_bar(config):
+    """Evaluate on CIFAR-10-C-bar's ten corruptions, made to be unlike CIFAR-10-C's, in their place."""
+    config.eval.corruptions = (
+        *("blue_noise_sample", "brownish_noise", "checkerboard_cutout", "inverse_sparkles"),
+        *("pinch_and_twirl", "ripple", "circular_motion_blur", "lines", "sparkles"),
+        "transverse_chromatic_abberation",
+    )
+
+
 def without_noise(config):
     """Train without speckle noise, which resembles the evaluated noises: they are then unseen."""
     _drop(config, "speckle_noise")
@@ -254,14 +263,8 @@ def _drop(config, name):
 
 
 PRESETS = {
-    **{
-        "digits": digits,
-        "cifar10_cpu": cifar10_cpu,
-        "cifar10_16": cifar10_16,
-        "small": small,
-        "smoke": smoke,
-    },
-    "matched": matched,
+    **{"digits": digits, "cifar10_cpu": cifar10_cpu, "cifar10_16": cifar10_16, "small": small},
+    **{"smoke": smoke, "matched": matched, "c_bar": c_bar},
     **{"without_noise": without_noise, "without_blur": without_blur},
     **{"without_weather": without_weather, "without_digital": without_digital},
 }

@@ -10,7 +10,7 @@ regenerated.json what they were made from and by: they are regenerated, not the 
 
 Rows are in the order of this package's test set, which for CIFAR is TFDS's and not the published one: pair
 them with this labels.npy alone. Every draw is the one that `eval.source=regenerated` makes, and
-`eval.source=cifar10_c` reads the same images from the files. All 19 corruptions of CIFAR-10 take 2.9 GB.
+`eval.source=cifar10_c` reads the same images from the files. All 19 corruptions of CIFAR-10-C take 2.9 GB.
 """
 
 import argparse
@@ -167,7 +167,11 @@ def main(argv=None):
     parser.add_argument("--data", required=True, choices=data.NAMES)
     parser.add_argument("--data-dir", default="", metavar="DIR", help="as config.data.dir")
     parser.add_argument("--out", required=True, metavar="DIR")
-    parser.add_argument("--names", default=",".join(corruptions.NAMES), help="default: all 19")
+    parser.add_argument(
+        "--names",
+        default=",".join(corruptions.CIFAR10_C),
+        help="default: CIFAR-10-C's 19; or CIFAR-10-C-bar's",
+    )
     parser.add_argument("--images", type=int, metavar="N", help="the first N test images; default: all")
     parser.add_argument("--batch", type=int, default=500, metavar="B", help="images a step; default: 500")
     parser.add_argument("--overwrite", action="store_true", help="write files anew that are there")

@@ -47,9 +47,11 @@ def faults_of(config, training):
     for key, allowed in _CHOICES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
         bad = [v for v in values if v not in allowed()]
-        if bad:
-            names = ", ".join(map(str, allowed()))
-            yield f"config.{key}: {', '.join(map(repr, bad))} is unknown; allowed: {names}"
+        for_tests = [v for v in bad if key == "views.corruptions" and v in corruptions.CIFAR10_C_BAR]
+        unknown, names = [v for v in bad if v not in for_tests], ", ".join(map(str, allowed()))
+        for refused, why in ((unknown, "is unknown"), (for_tests, "is CIFAR-10-C-bar's, never trained on")):
+            if refused:
+                yield f"config.{key}: {', '.join(map(repr, refused))} {why}; allowed: {names}"
     for key, (rule, holds) in _RANGES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
         if not all(holds(v) for v in values):
@@ -115,6 +117,12 @@ def _source_faults(config):
     if sets and config.data.name not in sets:
         names = " or ".join(sets)
         yield f"config.eval.source: {source!r} with data.name={config.data.name}; allowed with it: {names}"
+    strangers = [name for name in config.eval.corruptions if name in corruptions.CIFAR10_C_BAR]
+    if source == "cifar10_corrupted" and strangers:
+        yield (
+            f"config.eval.corruptions: {', '.join(strangers)} with eval.source={source}; allowed with it: "
+            + ", ".join(corruptions.CIFAR10_C)
+        )
     if source != "regenerated" and config.data.validation:
         yield (
             f"config.eval.source: {source!r} with data.validation={config.data.validation}; allowed: "
@@ -166,7 +174,7 @@ _CHOICES = {
     "teacher.name": lambda: models.REGISTRY,
     "teacher.method": lambda: ("erm", "augmix"),
     "views.kind": lambda: views.KINDS,
-    "views.corruptions": lambda: corruptions.NAMES,
+    "views.corruptions": lambda: corruptions.CIFAR10_C,
     "views.severities": lambda: (1, 2, 3, 4, 5),
     "views.ce_views": lambda: ("clean", "all"),
     "views.distill_views": lambda: ("clean", "all"),

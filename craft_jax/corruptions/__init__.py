@@ -8,6 +8,9 @@ others (`settings`). Images made here are "regenerated" corruptions: the algorit
 the random draws are not, and the result is not stored as a JPEG of quality 85, which the published
 Tiny-ImageNet-C and ImageNet-C are. Without a package of photographs frost is procedural (`frost`).
 
+Ten more are CIFAR-10-C-bar's (Mintun, Kirillov and Xie 2021), chosen to be unlike those, in its spelling.
+They are for evaluation alone: nothing is trained on them.
+
 >>> corrupt(jax.random.key(0), images, "gaussian_noise", severity=3)   # (B, H, W, 3) -> the same
 """
 
@@ -20,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from craft_jax.corruptions import blur, digital, noise, spatter, weather
+from craft_jax.corruptions import blur, c_bar_draw, c_bar_noise, c_bar_warp, digital, noise, spatter, weather
 from craft_jax.corruptions.frost import frost_source
 from craft_jax.corruptions.ops import to_unit, truncate
 from craft_jax.corruptions.settings import original_side
@@ -33,6 +36,9 @@ CORRUPTIONS = {
     **weather.CORRUPTIONS,
     **digital.CORRUPTIONS,
     **spatter.CORRUPTIONS,
+    **c_bar_noise.CORRUPTIONS,
+    **c_bar_draw.CORRUPTIONS,
+    **c_bar_warp.CORRUPTIONS,
 }
 
 FAMILIES = {
@@ -43,11 +49,16 @@ FAMILIES = {
 }
 TEST = tuple(name for family in FAMILIES.values() for name in family)
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-NAMES = tuple(name for name in TEST + EXTRA if name in CORRUPTIONS)
+CIFAR10_C = TEST + EXTRA
+CIFAR10_C_BAR = (
+    *("blue_noise_sample", "brownish_noise", "checkerboard_cutout", "inverse_sparkles", "pinch_and_twirl"),
+    *("ripple", "circular_motion_blur", "lines", "sparkles", "transverse_chromatic_abberation"),
+)
+NAMES = CIFAR10_C + CIFAR10_C_BAR
 SEVERITIES = (1, 2, 3, 4, 5)
 LEAST_SIDE = 16  # pixels
 
-__all__ = ["CORRUPTIONS", "EXTRA", "FAMILIES", "NAMES", "SEVERITIES", "TEST"]
+__all__ = ["CIFAR10_C", "CIFAR10_C_BAR", "CORRUPTIONS", "EXTRA", "FAMILIES", "NAMES", "SEVERITIES", "TEST"]
 __all__ += ["corrupt", "corrupt_each", "frost_source", "program", "programs"]
 
 
@@ -104,7 +115,8 @@ def program(name: str, shape: Sequence[int], severity: int) -> tuple[int, ...]:
 
 _TOGETHER, _ONE_EACH = (SEVERITIES,), tuple((severity,) for severity in SEVERITIES)
 _ALL_SIZES = (*FAMILIES["noise"], "speckle_noise", "frost", "fog", "brightness", "contrast")
-_ALL_SIZES += ("jpeg_compression", "saturate")
+_ALL_SIZES += ("jpeg_compression", "saturate", "blue_noise_sample", "brownish_noise", "checkerboard_cutout")
+_ALL_SIZES += ("inverse_sparkles", "sparkles")
 # Not those whose program for all takes as long as the slowest severity's, or twice as long: a blur of
 # constant weights is much faster (defocus_blur, motion_blur, zoom_blur).
 _BELOW_64 = ("gaussian_blur", "snow", "elastic_transform")

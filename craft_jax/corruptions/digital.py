@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 
 from craft_jax.corruptions import draws
 from craft_jax.corruptions.jpeg import jpeg, quantisation
-from craft_jax.corruptions.ops import gaussian, gaussian_matrix, once, resize_axis
+from craft_jax.corruptions.ops import gaussian, gaussian_matrix, interpolate, mirror, once, resize_axis
 from craft_jax.corruptions.settings import Image, Severity, lookup, settings
 
 
@@ -166,7 +166,7 @@ def _affine(image, jitter):
     y = np.arange(height, dtype=np.float32)[:, None] - moved[2, 1]
     source_x = points[2, 0] + 2 * side * (x * down[1] - y * down[0]) / determinant
     source_y = points[2, 1] + 2 * side * (y * across[0] - x * across[1]) / determinant
-    return _sample(image, source_y, source_x, _mirror)
+    return interpolate(image, source_y, source_x, mirror)
 
 
 def _displace(image, moves):
@@ -178,26 +178,7 @@ def _displace(image, moves):
     right, down = moves
     y = np.arange(height, dtype=np.float32)[:, None] + down
     x = np.arange(width, dtype=np.float32) + right
-    return _sample(image, y, x, _reflect)
-
-
-def _sample(image, y, x, border):
-    """Linear interpolation of (H, W, C) at (H, W) places; `border` folds indices into range."""
-    height, width, channels = image.shape
-    pixels = image.reshape(-1, channels)
-    # Computed twice, a place might round to both sides of a whole number: index and share would differ.
-    y, x = once(jnp.stack([y, x]))
-    top, left = jnp.floor(y), jnp.floor(x)
-    down, right = (y - top)[..., None], (x - left)[..., None]
-    rows = [border(top.astype(jnp.int32) + i, height) * width for i in (0, 1)]
-    columns = [border(left.astype(jnp.int32) + i, width) for i in (0, 1)]
-    upper, lower = (pixels[row + columns[0]] * (1 - right) + pixels[row + columns[1]] * right for row in rows)
-    return upper * (1 - down) + lower * down
-
-
-def _mirror(index, size):
-    """Fold about the last sample: -1 -> 1, size -> size - 2."""
-    return size - 1 - jnp.abs(index % (2 * size - 2) - (size - 1))
+    return interpolate(image, y, x, _reflect)
 
 
 def _reflect(index, size):

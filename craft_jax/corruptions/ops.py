@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from craft_jax.corruptions.settings import Severity, possible, settings
 
@@ -187,6 +187,30 @@ def resize_axis(
     equation = ("h...,ph->p...", "hw...,qw->hq...")[axis]
     matrix = jnp.asarray(matrix, jnp.float32)
     return jnp.einsum(equation, image, matrix, precision=jax.lax.Precision.HIGHEST)
+
+
+def interpolate(
+    image: Float[Array, "H W C"],
+    y: Float[Array, "P Q"],
+    x: Float[Array, "P Q"],
+    border: Callable[[Any, int], Any],
+) -> Float[Array, "P Q C"]:
+    """Linear interpolation of an image at places; `border` folds indices, (index, size), into range."""
+    height, width, channels = image.shape
+    pixels = image.reshape(-1, channels)
+    # Computed twice, a place might round to both sides of a whole number: index and share would differ.
+    y, x = once(jnp.stack([y, x]))
+    top, left = jnp.floor(y), jnp.floor(x)
+    down, right = (y - top)[..., None], (x - left)[..., None]
+    rows = [border(top.astype(jnp.int32) + i, height) * width for i in (0, 1)]
+    columns = [border(left.astype(jnp.int32) + i, width) for i in (0, 1)]
+    upper, lower = (pixels[row + columns[0]] * (1 - right) + pixels[row + columns[1]] * right for row in rows)
+    return upper * (1 - down) + lower * down
+
+
+def mirror(index: Int[Array | np.ndarray, "*shape"], size: int) -> Int[Array | np.ndarray, "*shape"]:
+    """Indices folded about the last sample: -1 -> 1, size -> size - 2."""
+    return size - 1 - abs(index % (2 * size - 2) - (size - 1))
 
 
 def zoom_matrix(size: int, factor: float | int) -> Float[np.ndarray, "{size} {size}"]:

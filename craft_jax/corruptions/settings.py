@@ -4,7 +4,8 @@ Source: Hendrycks & Dietterich 2019, https://github.com/hendrycks/robustness, Im
 make_cifar_c.py (32 x 32), make_tinyimagenet_c.py (64 x 64) and make_imagenet_c.py (224 x 224).
 An image has the table of the largest of these sizes that fits into it, by its shorter side: below
 64 pixels CIFAR-C's, below 224 Tiny-ImageNet-C's, from 224 on ImageNet-C's. At 32, 64 and 224 that is
-the original; between them an image is corrupted less than a picture of its size would be.
+the original; between them an image is corrupted less than a picture of its size would be. CIFAR-10-C-bar's
+ten, `C_BAR`, have one table for every size.
 
 A row is the five severities; what a setting means is said where it is used. Lengths are pixels, at
 every size, but for elastic_transform's (shares of the shorter side) and frost's pictures.
@@ -144,8 +145,24 @@ IMAGENET = {
     "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
 }
 
+# CIFAR-10-C-bar's ten: Mintun, Kirillov and Xie, "On Interaction Between Augmentations and Corruptions in
+# Natural Corruption Robustness" (2021), https://github.com/facebookresearch/augmentation-corruption,
+# imagenet_c_bar/cifar10_c_bar.csv. One number each, of a scale of its own that runs to 10.
+C_BAR = {
+    "blue_noise_sample": (0.7, 1.4, 2.1, 3.5, 4.2),
+    "brownish_noise": (2.5, 4.0, 5.5, 6.5, 7.0),
+    "checkerboard_cutout": (1.0, 2.0, 3.0, 4.0, 5.0),
+    "inverse_sparkles": (1.0, 1.5, 2.5, 4.5, 5.0),
+    "pinch_and_twirl": (5.5, 6.0, 6.5, 8.5, 10.0),
+    "ripple": (5.5, 6.0, 6.5, 7.5, 8.0),
+    "circular_motion_blur": (2.8, 3.6, 4.4, 5.2, 6.0),
+    "lines": (0.5, 1.0, 1.5, 2.0, 2.5),
+    "sparkles": (0.7, 3.5, 5.6, 6.3, 7.0),
+    "transverse_chromatic_abberation": (1.0, 2.0, 5.0, 9.0, 10.0),
+}
+
 # Side of the original's images -> its table; how many pixels of a picture of frost become one.
-TABLES = {32: CIFAR, 64: TINY_IMAGENET, 224: IMAGENET}
+TABLES = {32: CIFAR | C_BAR, 64: TINY_IMAGENET | C_BAR, 224: IMAGENET | C_BAR}
 FROST_REDUCTION = {32: 5, 64: 10 / 3, 224: 1}
 
 

@@ -1,6 +1,6 @@
 """Every corruption at every severity in one picture: `python -m craft_jax.report gallery`.
 
-One row a corruption, grouped by family, two images side by side: clean in a family's first row, and
+One row a corruption, grouped by family or set, two images side by side: clean in a family's first row, and
 severities 1 to 5.
 The default images are crops of scikit-learn's two sample photographs, so that nothing is downloaded;
 of a data set they are the first two of the test set, corrupted just as an evaluation corrupts them.
@@ -25,7 +25,7 @@ PHOTOGRAPHS = "photographs"
 _CROPS = ((10, 25, 410, 425), (120, 30, 500, 410))
 _ORIGINAL = {32: "CIFAR-C", 64: "Tiny-ImageNet-C", 224: "ImageNet-C"}
 
-_LABEL, _LINE, _GAP, _LEAST_CELL = 130, 18, 2, 64  # pixels; a smaller image is enlarged
+_LABEL, _LINE, _GAP, _LEAST_CELL = 210, 18, 2, 64  # pixels; a smaller image is enlarged
 
 
 def photographs(side):
@@ -53,7 +53,8 @@ def layout(shape, names):
     columns = 1 + len(corruptions.SEVERITIES)
     block = columns * (scale * width + _GAP) + 4 * _GAP
     headings, corners, top = {}, {}, _LINE
-    for family, members in (*corruptions.FAMILIES.items(), ("extra", corruptions.EXTRA)):
+    others = {"extra": corruptions.EXTRA, "CIFAR-10-C-bar": corruptions.CIFAR10_C_BAR}
+    for family, members in (corruptions.FAMILIES | others).items():
         rows = [name for name in members if name in names]
         if rows:
             headings[family], top = top, top + _LINE

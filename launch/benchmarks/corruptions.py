@@ -38,7 +38,9 @@ def main(argv):
         "--severity", choices=[*"12345", "all"], default="3", help="all: mean times of the five"
     )
     command.add_argument("--batch", type=int, default=500, help="images a call of the JAX side")
-    command.add_argument("--names", default=",".join(corruptions.NAMES), help="which, with commas between")
+    command.add_argument(
+        "--names", default=",".join(corruptions.CIFAR10_C), help="which, with commas between"
+    )
     command.add_argument("--out", help="a JSON file for the figures")
     arguments = command.parse_args(argv)
     names = arguments.names.split(",")

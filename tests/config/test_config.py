@@ -194,6 +194,29 @@ def test_a_family_can_be_left_unseen(family, extra):
         reader.load(f"{path}:without_{family},without_{family}")
 
 
+def test_c_bar_is_evaluated_and_never_trained_on():
+    for preset in ("c_bar", "cifar10_cpu,c_bar", "digits,c_bar", "smoke,c_bar"):
+        config = reader.load(f"{ROOT / 'configs' / 'craft.py'}:{preset}")
+        assert config.eval.corruptions == corruptions.CIFAR10_C_BAR and faults(config) == []
+    ten = corruptions.CIFAR10_C_BAR
+    for overlap in (False, True):
+        views = {"views__corruptions": ("speckle_noise", "ripple", "lines"), "views__allow_overlap": overlap}
+        (line,) = faults(load(**views))
+        assert line.startswith(
+            "config.views.corruptions: 'ripple', 'lines' is CIFAR-10-C-bar's, never trained"
+        )
+        assert not set(line.partition("allowed: ")[2].split(", ")) & set(ten)
+    # Whatever the method makes of its views, and beside a name that is not known at all.
+    assert len(faults(load("erm.py", views__corruptions=ten))) == 1
+    assert len(faults(load(views__corruptions=("riple", "ripple")))) == 2
+
+
+def test_tfds_has_no_c_bar():
+    (line,) = faults(load(eval__source="cifar10_corrupted", eval__corruptions=("fog", "ripple")))
+    assert line.startswith("config.eval.corruptions: ripple") and "allowed with it: " in line
+    assert faults(load(eval__source="cifar10_c", eval__dir="d", eval__corruptions=("fog", "ripple"))) == []
+
+
 def test_no_default_overlap():
     assert not set(DEFAULT["views.corruptions"]) & set(DEFAULT["eval.corruptions"])
     assert set(DEFAULT["views.corruptions"]) <= set(corruptions.EXTRA)
@@ -338,7 +361,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("teacher.name", models.REGISTRY),
         ("teacher.method", ["erm", "augmix"]),
         ("views.kind", ["corruptions", "augmix"]),
-        ("views.corruptions", list(corruptions.NAMES)),
+        ("views.corruptions", list(corruptions.CIFAR10_C)),
         ("views.severities", list("12345")),
         ("views.ce_views", ["clean", "all"]),
         ("views.distill_views", ["clean", "all"]),

@@ -6,14 +6,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from craft_jax.corruptions import CORRUPTIONS, blur, digital, spatter, weather
+from craft_jax.corruptions import (
+    CORRUPTIONS,
+    blur,
+    c_bar_draw,
+    c_bar_noise,
+    c_bar_warp,
+    digital,
+    spatter,
+    weather,
+)
 from craft_jax.corruptions.ops import gaussian_taps, truncate
 from tests.corruptions.references import GLASS
 from tests.corruptions.references import REFERENCES as PLAIN
+from tests.corruptions.references_c_bar import REFERENCES as C_BAR
 from tests.corruptions.references_layers import FOG, SPATTER, frost_crop
 from tests.corruptions.references_layers import REFERENCES as LAYERS
 
-REFERENCES = PLAIN | LAYERS
+REFERENCES = PLAIN | LAYERS | C_BAR
 SAMPLED = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")  # distributions alone
 
 
@@ -49,7 +59,38 @@ def spattered(image, severity, layer, settings=SPATTER):
     return spatter._mud(image, layer, taps, threshold, np.float32(gaussian_taps(last)))
 
 
-SHARED = ("elastic_transform", "snow")  # severities that `corrupt` traces
+def sampled(image, severity, phases):
+    return c_bar_noise._sampled(image, severity, phases.ravel())
+
+
+def browned(image, severity, phases):
+    return c_bar_noise._browned(image, severity, phases.reshape(3, -1))
+
+
+def lined(image, severity, y, x, angles):
+    return c_bar_draw._lined(image, y, x, angles)
+
+
+def lit(image, severity, centre, lengths, rays):
+    return c_bar_draw._lit(image, severity, centre, lengths, rays.astype(jnp.int32))
+
+
+def sparkling(image, severity, centres, lengths, rays):
+    return c_bar_draw._sparkling(image, severity, centres, lengths, rays.astype(jnp.int32))
+
+
+def twirled(image, severity, signs):
+    return c_bar_warp._twirled(image, severity, signs > 0)
+
+
+def fringed(image, severity, order):
+    first, second, third = order.astype(jnp.int32)
+    return c_bar_warp._fringed(image, severity, 2 * first + (second > third))
+
+
+# Severities that `corrupt` traces.
+SHARED = ("elastic_transform", "snow", "blue_noise_sample", "brownish_noise", "checkerboard_cutout")
+SHARED += ("inverse_sparkles", "sparkles")
 GIVEN = {
     "glass_blur": glass,
     "motion_blur": motion,
@@ -57,6 +98,15 @@ GIVEN = {
     "fog": fog,
     "snow": snow,
     "spatter": spattered,
+    "blue_noise_sample": sampled,
+    "brownish_noise": browned,
+    "checkerboard_cutout": c_bar_draw._cut_out,
+    "inverse_sparkles": lit,
+    "sparkles": sparkling,
+    "lines": lined,
+    "pinch_and_twirl": twirled,
+    "ripple": c_bar_warp._rippled,
+    "transverse_chromatic_abberation": fringed,
 }
 
 

@@ -28,7 +28,9 @@ def unit(images):
 
 def test_names_and_families():
     assert len(corruptions.TEST) == 15 and len(corruptions.EXTRA) == 4
-    assert set(corruptions.NAMES) <= set(corruptions.TEST + corruptions.EXTRA)
+    assert corruptions.NAMES == corruptions.CIFAR10_C + corruptions.CIFAR10_C_BAR
+    assert corruptions.CIFAR10_C == corruptions.TEST + corruptions.EXTRA
+    assert len(corruptions.CIFAR10_C_BAR) == 10 and len(set(corruptions.NAMES)) == 29
     assert set(corruptions.NAMES) == set(corruptions.CORRUPTIONS)
     assert sorted(sum(corruptions.FAMILIES.values(), ())) == sorted(corruptions.TEST)
     assert list(corruptions.FAMILIES) == ["noise", "blur", "weather", "digital"]
@@ -89,7 +91,8 @@ def test_an_image_depends_on_its_own_key_and_pixels_alone(name):
     raw = jax.random.key_data(keys[order])
     np.testing.assert_array_equal(corrupt(raw, images[order], name, 4), whole[order])
     np.testing.assert_array_equal(corrupt(jax.random.key_data(key), images, name, 4), whole)
-    if name in ("gaussian_noise", "zoom_blur", "pixelate", "snow", "elastic_transform"):
+    batched = ("gaussian_noise", "zoom_blur", "pixelate", "snow", "elastic_transform")
+    if name in batched + corruptions.CIFAR10_C_BAR:
         few = order[:3]  # another batch is another program
         np.testing.assert_array_equal(corrupt(keys[few], images[few], name, 4), whole[few])
 
@@ -245,7 +248,9 @@ def test_zero_and_untouched_levels_stay():
 # ---------------------------------------------------------------- programs that severities share
 
 
-@pytest.mark.parametrize("name", ["glass_blur", "snow", "elastic_transform"])
+@pytest.mark.parametrize(
+    "name", ["glass_blur", "snow", "elastic_transform", "brownish_noise", "inverse_sparkles"]
+)
 def test_severities_that_share_a_program_are_each_their_own(name):
     """Against the program of one severity alone, which has no tables; sums may be in another order."""
     images, keys = jnp.float32(photographs(8)), jax.random.split(jax.random.key(1), 8)

@@ -535,7 +535,7 @@ def test_tfds_has_all_our_corruptions_by_these_names():
     import tensorflow_datasets
 
     there = set(tensorflow_datasets.image_classification.Cifar10Corrupted.builder_configs)
-    names = [shifted_tfds.TFDS_NAMES.get(name, name) for name in corruptions.NAMES]
+    names = [shifted_tfds.TFDS_NAMES.get(name, name) for name in corruptions.CIFAR10_C]
     assert {f"{name}_{s}" for name in names for s in range(1, 6)} == there
 
 

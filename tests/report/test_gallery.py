@@ -23,7 +23,7 @@ def picture():
 
 @pytest.fixture
 def short(monkeypatch):
-    """The command with one row: all nineteen take half a minute to compile."""
+    """The command with one row: all of them take a minute to compile."""
     monkeypatch.setattr(gallery, "gallery", functools.partial(gallery.gallery, names=("contrast",)))
 
 
@@ -36,8 +36,8 @@ def cell(picture, left, top, height=32, width=32, scale=2):
 
 
 def test_size(picture):
-    # 130 for names; for each image 6 cells of 64 and 2 between, 8 more; 5 lines of text of 18, 3 rows.
-    assert picture.shape == (5 * 18 + 3 * 66, 130 + 2 * (6 * 66 + 8), 3)
+    # 210 for names; for each image 6 cells of 64 and 2 between, 8 more; 5 lines of text of 18, 3 rows.
+    assert picture.shape == (5 * 18 + 3 * 66, 210 + 2 * (6 * 66 + 8), 3)
 
 
 def test_each_cell_is_what_corrupt_gives(picture):
@@ -47,20 +47,27 @@ def test_each_cell_is_what_corrupt_gives(picture):
             keys = corruption_keys(name, severity, np.arange(2))
             want = 255 * corruptions.corrupt(keys, np.float32(images) / 255, name, severity)
             for i in (0, 1):
-                got = cell(picture, 130 + i * 404 + severity * 66, top)
+                got = cell(picture, 210 + i * 404 + severity * 66, top)
                 np.testing.assert_array_equal(got, np.rint(want[i]))
         for i in (0, 1):  # each is the first row of its family
-            np.testing.assert_array_equal(cell(picture, 130 + i * 404, top), images[i])
+            np.testing.assert_array_equal(cell(picture, 210 + i * 404, top), images[i])
 
 
 def test_clean_images_stand_in_the_first_row_of_a_family():
     _, _, headings, corners = gallery.layout((2, 32, 32, 3), corruptions.NAMES)
-    assert list(headings) == ["noise", "blur", "weather", "digital", "extra"]
-    assert len(corners) == 2 * (19 * 5 + 5)
+    assert list(headings) == ["noise", "blur", "weather", "digital", "extra", "CIFAR-10-C-bar"]
+    assert len(corners) == 2 * (29 * 5 + 6)
     clean = [name for image, name, severity in corners if severity == 0 and image == 1]
-    assert clean == ["gaussian_noise", "defocus_blur", "snow", "contrast", "speckle_noise"]
+    assert clean == [
+        "gaussian_noise",
+        "defocus_blur",
+        "snow",
+        "contrast",
+        "speckle_noise",
+        "blue_noise_sample",
+    ]
     tops = [top for (image, _, severity), (_, top) in corners.items() if image == 0 and severity == 1]
-    assert len(set(tops)) == 19 and tops == sorted(tops)
+    assert len(set(tops)) == 29 and tops == sorted(tops)
 
 
 def test_large_images_are_not_enlarged():
@@ -100,8 +107,8 @@ def test_the_command_writes_a_picture_and_says_what_is_in_it(short, tmp_path, ca
     assert printed.startswith(f"{out}: photographs, 32 x 32; settings of CIFAR-C; ")
     assert printed.rstrip().endswith(f"frost: {corruptions.frost_source()}")
     with Image.open(out) as picture:
-        assert picture.format == "PNG" and picture.size == (938, 3 * 18 + 66)
-        np.testing.assert_array_equal(cell(np.asarray(picture), 130, 36), gallery.photographs(32)[0])
+        assert picture.format == "PNG" and picture.size == (1018, 3 * 18 + 66)
+        np.testing.assert_array_equal(cell(np.asarray(picture), 210, 36), gallery.photographs(32)[0])
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -113,7 +120,7 @@ def test_the_command_takes_a_data_set_and_other_sizes(short, tmp_path, capsys):
     assert report.main(["gallery", f"--out={out}", "--data=npz", f"--data-dir={tmp_path / 'd.npz'}"]) == 0
     with Image.open(out) as picture:
         for i in (0, 1):
-            left = 130 + i * (6 * 62 + 8)
+            left = 210 + i * (6 * 62 + 8)
             got = cell(np.asarray(picture), left, 36, 20, 20, scale=3)
             np.testing.assert_array_equal(got, images[3 + i])
     assert report.main(["gallery", f"--out={tmp_path / 'larger.png'}", "--size=64"]) == 0
