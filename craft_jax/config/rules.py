@@ -186,6 +186,7 @@ _CHOICES = {
     "contrastive.stages": lambda: (1, 2, 3),
     "dealign.kind": lambda: losses.KINDS,
     "dealign.form": lambda: losses.FORMS,
+    "reliability.source": lambda: ("teacher", "mean", "shuffled", "oracle"),
     "eval.source": lambda: tuple(_SOURCES),
     "eval.corruptions": lambda: corruptions.NAMES,
     "eval.severities": lambda: (1, 2, 3, 4, 5),

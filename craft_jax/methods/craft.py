@@ -9,12 +9,7 @@ from craft_jax.methods.common import Method, Terms, cross_entropy, distilled_vie
 
 def _terms(config, s):
     """Paper, section 3.5, with r and the fragility direction u constant in the student's gradient."""
-    r = losses.reliability(
-        s.teacher.logits,
-        config.reliability.alpha,
-        config.reliability.beta,
-        config.reliability.gamma,
-    )
+    r = _reliability(config, s)
     terms = {"ce": jnp.mean(cross_entropy(config, s))}
     if config.kd.weight:
         terms["kd"] = config.kd.weight * jnp.mean(r * logit_kd(config, s))
@@ -31,6 +26,18 @@ def _terms(config, s):
     elif config.dealign.weight:
         terms["dealign"] = jnp.zeros(())
     return Terms(terms, reliability=r)
+
+
+def _reliability(config, s):
+    """r of each image, (B,): the paper's score, or one that knows less of the image or more."""
+    score = config.reliability
+    if score.source == "oracle":
+        of_label = jnp.take_along_axis(jax.nn.softmax(s.teacher.logits), s.labels[:, None, None], axis=2)
+        return jax.lax.stop_gradient(jnp.mean(of_label, axis=(1, 2)))
+    r = losses.reliability(s.teacher.logits, score.alpha, score.beta, score.gamma)
+    if score.source == "mean":
+        return jnp.full_like(r, jnp.mean(r))
+    return jax.random.permutation(s.key, r) if score.source == "shuffled" else r
 
 
 def _dealigns(config):
@@ -81,7 +88,8 @@ def _init(config, key, student, teacher, labels):
 
 
 def _reads(config):
-    read = ["kd.weight", "contrastive.weight", "reliability", *view_reads(config, config.kd.weight)]
+    score = ["reliability.source"] if config.reliability.source == "oracle" else ["reliability"]
+    read = ["kd.weight", "contrastive.weight", *score, *view_reads(config, config.kd.weight)]
     read += ["dealign.weight"] if config.views.count else []
     read += ["kd.temperature"] if config.kd.weight else []
     if config.contrastive.weight:

@@ -392,6 +392,23 @@ def test_craft_weighs_by_reliability():
     np.testing.assert_allclose(terms_of(half, signals).reliability, 0.5, rtol=1e-6)
 
 
+def test_craft_with_another_reliability():
+    """What an ablation puts in r's place: its mean, its values on other images, or what the label tells."""
+    config = make_config("craft")
+    signals = make_signals(config)
+    r = np.asarray(terms_of(config, signals).reliability)
+    found = {
+        source: np.asarray(terms_of(make_config("craft", reliability__source=source), signals).reliability)
+        for source in ("mean", "shuffled", "oracle")
+    }
+    np.testing.assert_allclose(found["mean"], [r.mean()] * B, rtol=1e-6)
+    np.testing.assert_array_equal(np.sort(found["shuffled"]), np.sort(r))
+    assert (found["shuffled"] != r).any()
+    taught = np.asarray(signals.teacher.logits, np.float64)
+    oracle = [np.mean([softmax(view)[LABELS[b]] for view in taught[b]]) for b in range(B)]
+    np.testing.assert_allclose(found["oracle"], oracle, rtol=1e-5)
+
+
 def test_literal_fragility_is_void():
     """The paper's printed formula: rounding noise, which eps = 1e-3 shows for what it is."""
     config = make_config("craft", dealign__kind="literal", dealign__eps=1e-3)

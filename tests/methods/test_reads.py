@@ -58,6 +58,8 @@ CASES = {
     "craft, no contrast": ("craft", {"contrastive.weight": 0.0}),
     "craft, no de-alignment": ("craft", {"dealign.weight": 0.0}),
     "craft, no weights": ("craft", ZERO),
+    "craft, shuffled": ("craft", {"reliability.source": "shuffled"}),
+    "craft, oracle": ("craft", {"reliability.source": "oracle"}),
 }
 
 
