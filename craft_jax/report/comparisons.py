@@ -41,12 +41,12 @@ def planned(study):
 
 def _notes(family):
     return [
-        "difference: of paired runs (the same seed), arm minus baseline, in points of accuracy; its "
-        "interval: t over seeds, or of a single pair bootstrap over test images",
+        "difference: of paired runs (the same seed), arm minus baseline, in points (nll: nats, ece: of "
+        "1); its interval: t over seeds, or of a single pair bootstrap over test images",
         f"Holm's correction counts all {family} planned comparisons, those without data or test among them",
         f"Wilcoxon's p from {statistics.LEAST_PAIRS_WILCOXON} pairs on: the least that 5 can give is 0.0625",
         f"could find: the true difference that so many pairs find with {statistics.POWER:.0%} power at the "
-        f"measured standard deviation, at alpha {statistics.ALPHA:g}; Holm's: at alpha/{family}, its least",
+        f"measured deviation, at alpha {statistics.ALPHA:g}; Holm's: at alpha/{family}, the strictest",
     ]
 
 
