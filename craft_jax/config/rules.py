@@ -48,7 +48,7 @@ def faults_of(config, training):
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
         bad = [v for v in values if v not in allowed()]
         if bad:
-            names = ", ".join(map(str, allowed()))
+            names = ", ".join(str(name) or "''" for name in allowed())
             yield f"config.{key}: {', '.join(map(repr, bad))} is unknown; allowed: {names}"
     for key, (rule, holds) in _RANGES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
@@ -74,6 +74,11 @@ def _joint_faults(config):
         )
     if config.data.name == "npz" and not config.data.dir:
         yield "config.data.dir: empty; data.name=npz needs the path of an .npz file"
+    if config.eval.split == "validation" and not config.data.validation:
+        yield (
+            "config.eval.split: 'validation' with data.validation=0, which holds no images out; "
+            "allowed: '' or 'test'"
+        )
     yield from _source_faults(config)
     if len(config.eval.primary_weights) != 2 or abs(sum(config.eval.primary_weights) - 1) > 1e-6:
         yield (
@@ -115,10 +120,11 @@ def _source_faults(config):
     if sets and config.data.name not in sets:
         names = " or ".join(sets)
         yield f"config.eval.source: {source!r} with data.name={config.data.name}; allowed with it: {names}"
-    if source != "regenerated" and config.data.validation:
+    if source != "regenerated" and config.data.validation and config.eval.split != "test":
         yield (
             f"config.eval.source: {source!r} with data.validation={config.data.validation}; allowed: "
-            "'regenerated', of the images held out (these are test images, which tuning must not see)"
+            "'regenerated', of the images held out (these are test images, which tuning must not see; "
+            "--config.eval.split=test evaluates on test images)"
         )
     if source != "regenerated" and config.data.size:
         yield (
@@ -178,6 +184,7 @@ _CHOICES = {
     "contrastive.stages": lambda: (1, 2, 3),
     "dealign.kind": lambda: losses.KINDS,
     "dealign.form": lambda: losses.FORMS,
+    "eval.split": lambda: ("", "test", "validation"),
     "eval.source": lambda: tuple(_SOURCES),
     "eval.corruptions": lambda: corruptions.NAMES,
     "eval.severities": lambda: (1, 2, 3, 4, 5),

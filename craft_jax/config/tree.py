@@ -41,7 +41,7 @@ AUGMIX_TEACHER_KEYS = (
 
 
 # Keys that configurations stored by older versions lack, by their section, and what those versions did.
-_ADDED = {"": {"precision": "default", "compilation_cache": True}, "data": {"size": 0}}
+_ADDED = {"": {"precision": "default", "compilation_cache": True}, "data": {"size": 0}, "eval": {"split": ""}}
 
 
 def flatten(config, prefix=""):
