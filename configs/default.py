@@ -32,7 +32,7 @@ def _defaults():
     data.dir = ""  # TFDS: its data directory, "" for TFDS's default; npz: the .npz file
     data.size = 0  # shrink all images to so many pixels a side by area means, 16 or more; 0: as they are.
     # Their mean and std are then computed; data.crop_padding stays what it is
-    data.validation = 0  # hold out so many training images and evaluate on them, not on the test set
+    data.validation = 0  # hold out so many training images; they are evaluated unless eval.split is "test"
     data.max_train = 0  # train on so many images at most, the same ones for every seed, at random; 0 for all
     data.crop_padding = 4  # pixels of zero padding before the random crop
     data.flip = True  # random horizontal flip; never for digits
@@ -116,7 +116,9 @@ def _defaults():
     reliability.gamma = 0.5  # agreement that gives 1/2 at zero entropy
 
     config.eval = evaluation = ml_collections.ConfigDict()
-    evaluation.source = "regenerated"  # corruptions made here from the test images; or published ones:
+    evaluation.split = ""  # whose images: "test", "validation" (those of data.validation), or "": the latter
+    # where there are some, else the test set. It is of the end: training logs of held-out images if it can
+    evaluation.source = "regenerated"  # corruptions made here from these images; or published ones:
     # "cifar10_c" (the files of CIFAR-10-C or CIFAR-100-C), "cifar10_corrupted" (the same, prepared by TFDS);
     # or CIFAR-10.1, new images without corruptions: "cifar10_1" (TFDS)
     evaluation.dir = ""  # cifar10_c: the folder of NAME.npy; TFDS: its data directory, "" for data.dir
@@ -127,7 +129,7 @@ def _defaults():
         *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
     )
     evaluation.severities = (1, 2, 3, 4, 5)
-    evaluation.max_examples = 0  # the first so many test images, 0 for all
+    evaluation.max_examples = 0  # the first so many images, 0 for all
     evaluation.batch_size = 500  # over all devices; on a CPU no figure depends on it
     evaluation.teacher = True  # measure the teacher on the same images, and how often both agree
     evaluation.reference = ""  # workdir of a finished run, for mCE and relative mCE against it

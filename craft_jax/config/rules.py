@@ -48,7 +48,10 @@ def faults_of(config, training):
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
         bad = [v for v in values if v not in allowed()]
         for_tests = [v for v in bad if key == "views.corruptions" and v in corruptions.CIFAR10_C_BAR]
-        unknown, names = [v for v in bad if v not in for_tests], ", ".join(map(str, allowed()))
+        unknown, names = (
+            [v for v in bad if v not in for_tests],
+            ", ".join(str(name) or "''" for name in allowed()),
+        )
         for refused, why in ((unknown, "is unknown"), (for_tests, "is CIFAR-10-C-bar's, never trained on")):
             if refused:
                 yield f"config.{key}: {', '.join(map(repr, refused))} {why}; allowed: {names}"
@@ -76,6 +79,11 @@ def _joint_faults(config):
         )
     if config.data.name == "npz" and not config.data.dir:
         yield "config.data.dir: empty; data.name=npz needs the path of an .npz file"
+    if config.eval.split == "validation" and not config.data.validation:
+        yield (
+            "config.eval.split: 'validation' with data.validation=0, which holds no images out; "
+            "allowed: '' or 'test'"
+        )
     yield from _source_faults(config)
     if len(config.eval.primary_weights) != 2 or abs(sum(config.eval.primary_weights) - 1) > 1e-6:
         yield (
@@ -123,10 +131,11 @@ def _source_faults(config):
             f"config.eval.corruptions: {', '.join(strangers)} with eval.source={source}; allowed with it: "
             + ", ".join(corruptions.CIFAR10_C)
         )
-    if source != "regenerated" and config.data.validation:
+    if source != "regenerated" and config.data.validation and config.eval.split != "test":
         yield (
             f"config.eval.source: {source!r} with data.validation={config.data.validation}; allowed: "
-            "'regenerated', of the images held out (these are test images, which tuning must not see)"
+            "'regenerated', of the images held out (these are test images, which tuning must not see; "
+            "--config.eval.split=test evaluates on test images)"
         )
     if source != "regenerated" and config.data.size:
         yield (
@@ -187,6 +196,7 @@ _CHOICES = {
     "dealign.kind": lambda: losses.KINDS,
     "dealign.form": lambda: losses.FORMS,
     "reliability.source": lambda: ("teacher", "mean", "shuffled", "oracle"),
+    "eval.split": lambda: ("", "test", "validation"),
     "eval.source": lambda: tuple(_SOURCES),
     "eval.corruptions": lambda: corruptions.NAMES,
     "eval.severities": lambda: (1, 2, 3, 4, 5),

@@ -44,6 +44,7 @@ AUGMIX_TEACHER_KEYS = (
 _ADDED = {
     "": {"precision": "default", "compilation_cache": True},
     "data": {"size": 0},
+    "eval": {"split": ""},
     "reliability": {"source": "teacher"},
 }
 

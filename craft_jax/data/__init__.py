@@ -4,10 +4,10 @@ from functools import partial
 from typing import Any
 
 from craft_jax.data import digits, npz, shrink, tfds
-from craft_jax.data.dataset import DataRecord, Dataset, absent, make, record
+from craft_jax.data.dataset import DataRecord, Dataset, absent, current, make, record
 from craft_jax.errors import DataError
 
-__all__ = ["NAMES", "REGISTRY", "DataRecord", "Dataset", "absent", "load", "record"]
+__all__ = ["NAMES", "REGISTRY", "DataRecord", "Dataset", "absent", "current", "load", "record"]
 
 # name -> loader(directory) -> Source. The meaning of `directory` is each loader's own.
 REGISTRY = {
@@ -22,10 +22,11 @@ NAMES = tuple(REGISTRY)
 def load(config: Any) -> Dataset:
     """The data set `config.data.name`; see the loaders for what `config.data.dir` means to each.
 
-    With `config.data.validation` above 0, that many training images (the same ones for every seed)
-    are held out and replace the test set. With `config.data.max_train` above 0 the others are cut down
-    to that many. With `config.data.size` above 0 all images, of the test set too, are shrunk to that side
-    (`shrink.shrink`) before anything else, so that every fingerprint is of what the networks see.
+    With `config.data.validation` above 0, that many training images (the same ones for every seed) are held
+    out, to be evaluated in place of the test set (`Dataset.evaluated`). With `config.data.max_train` above 0
+    the others are cut down to that many. With `config.data.size` above 0 all images, of the test set too, are
+    shrunk to that side (`shrink.shrink`) before anything else, so that every fingerprint is of what the
+    networks see.
 
     Raises:
       DataError: the name is unknown, the data missing or wrong, of a single class, or a size impossible.

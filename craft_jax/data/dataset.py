@@ -3,7 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -37,6 +37,20 @@ class Source(NamedTuple):
     std: tuple[float, float, float] | None = None
 
 
+class Evaluated(NamedTuple):
+    """The images of one split.
+
+    Attributes:
+      images: (N, H, W, 3) uint8.
+      labels: (N,) int32.
+      split: "test" or "validation".
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    split: str
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set in memory; its arrays are read-only.
@@ -45,12 +59,12 @@ class Dataset:
       name: what `config.data.name` says.
       train_images: (N, H, W, 3) uint8.
       train_labels: (N,) int32 in 0..num_classes - 1.
-      test_images, test_labels: what to evaluate on, the same types.
+      test_images, test_labels: the test set, the same types.
+      validation_images, validation_labels: the training images that are held out; empty where none are.
       num_classes: K.
       mean, std: per channel in [0, 1], three Python floats each.
-      evaluation_split: "test", or "validation" where held-out training images stand in for the test
-        set.
-      fingerprint: sha256 over the four arrays as they are here (`fingerprint`).
+      fingerprint: sha256 (`fingerprint`) over the training images and labels as they are here, and those
+        held out or, where none are, the test set.
       source_fingerprint: the same over all that the loader returned: parts of one data set share it.
     """
 
@@ -59,52 +73,56 @@ class Dataset:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    validation_images: np.ndarray
+    validation_labels: np.ndarray
     num_classes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    evaluation_split: str
     fingerprint: str
     source_fingerprint: str
+
+    def evaluated(self, split: str) -> Evaluated:
+        """The images that `config.eval.split` names; of "", those held out where there are some.
+
+        Raises:
+          DataError: "validation", and none are held out.
+        """
+        held_out = len(self.validation_labels)
+        if split == "validation" and not held_out:
+            raise DataError("eval.split is 'validation', and data.validation holds no images out")
+        if split == "validation" or (split == "" and held_out):
+            return Evaluated(self.validation_images, self.validation_labels, "validation")
+        return Evaluated(self.test_images, self.test_labels, "test")
 
 
 def make(name: str, source: Source, validation: int, max_train: int = 0) -> Dataset:
     """The data set `name` from what its loader returned, `validation` training images held out.
 
-    With `validation` above 0 the test set is dropped, so that nothing can be selected on it. Of the
-    others `max_train` at most are trained on, 0 for all: which are held out does not depend on it.
+    Of those that are not held out `max_train` at most are trained on, 0 for all: which are held out does not
+    depend on it.
 
     Raises:
       DataError: `validation` is not an integer in 0..N - 1, or all training images are of one class.
     """
-    train_images, test_images = source.train_images, source.test_images
-    train_labels, test_labels = (
-        labels.astype(np.int32) for labels in (source.train_labels, source.test_labels)
-    )
-    source_fingerprint = fingerprint(train_images, train_labels, test_images, test_labels)
-    count = len(train_images)
-    if isinstance(validation, bool) or not isinstance(validation, int | np.integer):
-        raise DataError(f"data.validation must be an integer, not {validation!r}")
-    if not 0 <= validation < count:
-        raise DataError(
-            f"data.validation is {validation}; it must be at least 0 (evaluate on the test set) "
-            f"and below {count}, the number of training images of {name!r}"
-        )
+    _check_validation(name, len(source.train_images), validation)
+    train = [source.train_images, source.train_labels.astype(np.int32)]
+    test = [source.test_images, source.test_labels.astype(np.int32)]
+    whole, count = fingerprint(*train, *test), len(source.train_images)
     held_out, kept = validation_split(count, int(validation))
-    if validation:
-        test_images, test_labels = train_images[held_out], train_labels[held_out]
+    held = [array[held_out] for array in train]
     if max_train:
         kept = subset(count, kept, max_train)
     if len(kept) < count:
-        train_images, train_labels = train_images[kept], train_labels[kept]
-    if len(np.unique(train_labels)) < 2:
+        train = [array[kept] for array in train]
+    if len(np.unique(train[1])) < 2:
         raise DataError(
-            f"{name}: all {len(train_labels)} training images are of class {train_labels[0]}; "
+            f"{name}: all {len(kept)} training images are of class {train[1][0]}; "
             "a classifier needs two classes or more"
         )
     mean, std = source.mean, source.std
     if mean is None or std is None:
-        mean, std = channel_statistics(train_images)
-    arrays = [np.ascontiguousarray(array) for array in (train_images, train_labels, test_images, test_labels)]
+        mean, std = channel_statistics(train[0])
+    arrays = [np.ascontiguousarray(array) for array in (*train, *test, *held)]
     for array in arrays:
         array.setflags(write=False)
     return Dataset(
@@ -113,10 +131,19 @@ def make(name: str, source: Source, validation: int, max_train: int = 0) -> Data
         num_classes=int(source.num_classes),
         mean=mean,
         std=std,
-        evaluation_split="validation" if validation else "test",
-        fingerprint=source_fingerprint if train_images is source.train_images else fingerprint(*arrays),
-        source_fingerprint=source_fingerprint,
+        fingerprint=whole if len(kept) == count else fingerprint(*train, *(held if validation else test)),
+        source_fingerprint=whole,
     )
+
+
+def _check_validation(name, count, validation):
+    if isinstance(validation, bool) or not isinstance(validation, int | np.integer):
+        raise DataError(f"data.validation must be an integer, not {validation!r}")
+    if not 0 <= validation < count:
+        raise DataError(
+            f"data.validation is {validation}; it must be at least 0 (none are held out) "
+            f"and below {count}, the number of training images of {name!r}"
+        )
 
 
 def validation_split(count: int, validation: int) -> tuple[np.ndarray, np.ndarray]:
@@ -197,8 +224,8 @@ class DataRecord(TypedDict):
       num_classes: K.
       input_shape: [H, W, 3].
       mean, std: per channel in [0, 1], three each; what the networks normalise with.
-      train_examples, test_examples: how many images are trained on, and evaluated on.
-      evaluation_split: "test" or "validation"; see `Dataset`.
+      train_examples, test_examples, validation_examples: how many images are trained on, are in the test set,
+        and are held out. Records of older versions with images held out lack the second: see `current`.
       fingerprint, source_fingerprint: of what is used, and of all that the loader returned; see `Dataset`.
         Records of older versions lack the second.
     """
@@ -209,8 +236,8 @@ class DataRecord(TypedDict):
     mean: list[float]
     std: list[float]
     train_examples: int
-    test_examples: int
-    evaluation_split: str
+    test_examples: NotRequired[int]
+    validation_examples: int
     fingerprint: str
     source_fingerprint: str
 
@@ -225,7 +252,21 @@ def record(dataset: Dataset) -> DataRecord:
         "std": list(dataset.std),
         "train_examples": len(dataset.train_images),
         "test_examples": len(dataset.test_images),
-        "evaluation_split": dataset.evaluation_split,
+        "validation_examples": len(dataset.validation_images),
         "fingerprint": dataset.fingerprint,
         "source_fingerprint": dataset.source_fingerprint,
     }
+
+
+def current(stored: dict[str, Any]) -> DataRecord:
+    """A stored record as this version writes it.
+
+    Older versions held images out in place of the test set: their "evaluation_split" says so, and what they
+    call "test_examples" is then how many.
+    """
+    if "evaluation_split" not in stored:
+        return stored
+    rest = {key: value for key, value in stored.items() if key not in ("evaluation_split", "test_examples")}
+    if stored["evaluation_split"] == "validation":
+        return rest | {"validation_examples": stored["test_examples"]}
+    return rest | {"test_examples": stored["test_examples"], "validation_examples": 0}

@@ -119,8 +119,11 @@ def logits_of(
 def clean_accuracy(
     predict: Predict, variables: Any, dataset: data.Dataset, config: ConfigDict, mesh: Mesh
 ) -> float:
-    """Clean accuracy in percent on the evaluation images."""
-    images, labels = targets.clean_images(config, dataset, None)
+    """Clean accuracy in percent while training: of held-out images where there are some, else of test images.
+
+    `eval.split` does not matter here: what is watched, and may be chosen by, is not the test set if it can.
+    """
+    images, labels = targets.clean_images(config, dataset, None, split="")
     (logits,) = logits_of([(predict, variables)], images, config.eval.batch_size, mesh)
     return metrics.accuracy(logits, labels)
 
@@ -138,7 +141,7 @@ def evaluate(
 
     Args:
       student: see `predictor`.
-      dataset: its test images are used.
+      dataset: the images of `eval.split` are used.
       config: reads eval.* and views.*.
       mesh: a mesh with the one axis "data".
       wanted: from `targets.prepare`.
@@ -192,11 +195,11 @@ def _measure(networks, dataset, config, mesh, files):
 
 def _sets(dataset, config, files):
     """What to evaluate on: (where, () -> images, labels), where "clean", "shifted" or (name, severity)."""
-    test_images, test_labels = targets.clean_images(config, dataset, files)
-    yield "clean", lambda: test_images, test_labels
+    clean_images, labels = targets.clean_images(config, dataset, files, config.eval.split)
+    yield "clean", lambda: clean_images, labels
     if not files:
         for cell in itertools.product(config.eval.corruptions, config.eval.severities):
-            yield cell, lambda: test_images, test_labels
+            yield cell, lambda: clean_images, labels
         return
     if not files.names:
         yield "shifted", functools.partial(files.images, None, None), files.labels

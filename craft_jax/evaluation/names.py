@@ -13,6 +13,7 @@ from craft_jax.evaluation import targets
 
 # The eval.* keys that say what is measured, beside the source; no figure depends on the others.
 _KEYS = (
+    "split",
     "dir",
     "corruptions",
     "severities",
@@ -105,6 +106,8 @@ _WAY_OUT = "another name (--eval_name=NAME), or move the file away"
 def _settings(config, result):
     """{what: value} of what an evaluation's figures depend on, the student aside."""
     where = targets.comparable(result)
-    keys = [key for key in _KEYS if key not in ("dir", "max_examples")]  # known by what was found there
+    keys = [
+        key for key in _KEYS if key not in ("split", "dir", "max_examples")
+    ]  # known by what was found there
     del where["cells"]
     return where | {f"eval.{key}": config["eval"].get(key) for key in keys}

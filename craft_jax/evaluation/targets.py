@@ -65,17 +65,17 @@ def prepare(config: ConfigDict, dataset: data.Dataset) -> Targets:
       DataError, CheckpointError, ConfigError: it is missing, or does not fit.
     """
     files = None if config.eval.source == "regenerated" else shifted.load(config, dataset)
-    _, labels = clean_images(config, dataset, files)
+    images, labels = clean_images(config, dataset, files, config.eval.split)
     made_frost = not files and "frost" in config.eval.corruptions
     record: EvaluationRecord = {
         "data": data.record(dataset),
         "source": config.eval.source,
         "source_record": files.record if files else None,
-        "evaluation_split": dataset.evaluation_split,
+        "evaluation_split": dataset.evaluated(config.eval.split).split,
         "examples": len(files.labels) if files else len(labels),
         "clean_examples": len(labels),
         "same_images": not files or _same_images(files, dataset),
-        "corruption_settings_of_side": None if files else original_side(dataset.test_images.shape[1:]),
+        "corruption_settings_of_side": None if files else original_side(images.shape[1:]),
         "frost_pictures": corruptions.frost_source() if made_frost else None,
         "draws": streams.DRAWS,
     }
@@ -89,13 +89,21 @@ def prepare(config: ConfigDict, dataset: data.Dataset) -> Targets:
 
 
 def clean_images(
-    config: ConfigDict, dataset: data.Dataset, files: Shifted | None
+    config: ConfigDict, dataset: data.Dataset, files: Shifted | None, split: str
 ) -> tuple[UInt8[np.ndarray, "N H W 3"], Int[np.ndarray, " N"]]:
-    """Images and labels: the first `eval.max_examples` clean ones, no more than files have corrupted."""
-    count = config.eval.max_examples or len(dataset.test_labels)
+    """Images and labels: the first `eval.max_examples` clean ones, no more than files have corrupted.
+
+    Args:
+      config: reads eval.max_examples.
+      dataset: the run's.
+      files: the shifted images, None where corruptions are made here.
+      split: as `data.Dataset.evaluated` has it.
+    """
+    images, labels, _ = dataset.evaluated(split)
+    count = config.eval.max_examples or len(labels)
     if files and files.names:
         count = min(count, len(files.labels))
-    return dataset.test_images[:count], dataset.test_labels[:count]
+    return images[:count], labels[:count]
 
 
 def _same_images(files, dataset):

@@ -15,7 +15,7 @@ def text(result):
     """
     names = ", ".join(result["corruptions"]) or "nothing"
     lines = [
-        f"clean accuracy   {number(result['clean_accuracy']):>6}%",
+        f"clean accuracy   {number(result['clean_accuracy']):>6}%{_split(result)}",
         f"robust accuracy  {number(result['robust_accuracy']):>6}%  (mean over {names}; {_source(result)})",
         f"primary metric   {number(result['primary_metric']):>6}",
     ]
@@ -50,6 +50,11 @@ def aligned(rows):
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     )
+
+
+def _split(result):
+    held_out = result.get("evaluation_split") == "validation"
+    return "  (this and all below on held-out training images, not on the test set)" if held_out else ""
 
 
 def _source(result):

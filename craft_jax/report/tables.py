@@ -68,7 +68,7 @@ def _row(workdir, result):
     identity = (
         workdir,
         result["method"],
-        result["dataset"],
+        result["dataset"] + (" (validation)" if _held_out(result) else ""),
         config["student"]["name"],
         teacher["name"] if teacher else "-",
         _trained_on(result),
@@ -78,6 +78,11 @@ def _row(workdir, result):
         return (*identity, result["status"], "-", "-")
     accuracies = (result[k] for k in ("clean_accuracy", "robust_accuracy", "primary_metric"))
     return (*identity, *map(number, accuracies))
+
+
+def _held_out(result):
+    """Whether a result is of held-out training images, and not of the test set."""
+    return result.get("evaluation_split") == "validation"  # absent from a run that stopped
 
 
 def _trained_on(result):
@@ -101,11 +106,15 @@ def table(header, lines):
 
 
 def footer(results):
-    """What the robust column is a mean of, a line for each set of corruptions; and whose draws differ."""
+    """What the robust column is a mean of, a line a set of corruptions; whose images or draws are others."""
     lines = []
     for names, runs in _grouped(results, lambda result: ", ".join(result.get("corruptions", {}))).items():
         which = f", {runs}" if runs else ""
         lines.append(f"robust{which}: mean over {names or 'nothing'}")
+    of_splits = _grouped(results, _held_out)
+    if True in of_splits:
+        which = f", {of_splits[True]}" if of_splits[True] else ""
+        lines.append(f"validation{which}: on held-out training images; not to be compared with test images")
     of_draws = _grouped(results, lambda result: result.get("draws", "an older version's"))
     if len(of_draws) > 1:
         # Other training views and other evaluated images: runs of different studies.
@@ -155,7 +164,8 @@ def evaluations(paths):
 
 def _evaluation(result):
     shifted = result["shifted"]["accuracy"] if result["shifted"] else None
-    counts = (result["step"], result["examples"], len(targets.cells_of(result)))
+    images = f"{result['examples']}{' (validation)' if _held_out(result) else ''}"
+    counts = (result["step"], images, len(targets.cells_of(result)))
     figures = (result["clean_accuracy"], result["robust_accuracy"], shifted)
     return result["source"], *map(str, counts), *map(number, figures)
 

@@ -11,7 +11,7 @@ DIR/results.json       the result, once there is one
 import os
 from pathlib import Path
 
-from craft_jax import files
+from craft_jax import data, files
 from craft_jax.config import tree
 from craft_jax.errors import CheckpointError
 
@@ -33,7 +33,7 @@ def check_same_run(workdir, config, data_record):
     if not (workdir / "config.json").exists():
         return
     old = tree.from_json(files.read_json(workdir / "config.json"))
-    begun_on = files.read_json(workdir / "dataset.json")
+    begun_on = data.current(files.read_json(workdir / "dataset.json"))
     faults = tree.differences(old, config)
     faults += [
         f"data: {key} was {begun_on[key]!r} in the working directory, is {data_record[key]!r} now"

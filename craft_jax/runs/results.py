@@ -18,13 +18,15 @@ def describe(run, workdir, dataset, teacher, steps):
     config = run.config
     seen, taught = run.method.views(config)
     made = f" (clean and {config.views.kind})" if max(seen, taught) > 1 else ""
-    device = jax.devices()[0]
+    device, evaluated = jax.devices()[0], dataset.evaluated(config.eval.split)
+    unused = len(dataset.validation_labels) if evaluated.split == "test" else 0
     lines = {
         "workdir": workdir,
         "method": config.method,
         "data": f"{dataset.name}, {len(dataset.train_labels)} training images, "
-        f"{len(dataset.test_labels)} for {dataset.evaluation_split}",
-        "classes": _classes(dataset),
+        + (f"{unused} held out, " if unused else "")
+        + f"{len(evaluated.labels)} for {evaluated.split}",
+        "classes": _classes(dataset, evaluated),
         "student": f"{config.student.name} ({arithmetic(config)}), seed {config.seed}",
         "views": f"{seen} for the student, {taught} for the teacher" + made,
         "steps": f"{steps} of {config.batch_size} images ({config.epochs} epochs)",
@@ -57,13 +59,10 @@ def _taught_by(record):
     )
 
 
-def _classes(dataset):
+def _classes(dataset, evaluated):
     """How many classes there are, and which of them have no images: labels from 1 are one class too many."""
     parts = [str(dataset.num_classes)]
-    for labels, split in (
-        (dataset.train_labels, "training"),
-        (dataset.test_labels, dataset.evaluation_split),
-    ):
+    for labels, split in ((dataset.train_labels, "training"), (evaluated.labels, evaluated.split)):
         if classes := data.absent(labels, dataset.num_classes):
             some = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
             parts.append(f"no {split} image of class {some}")

@@ -32,8 +32,9 @@ class TeacherRecord(TypedDict):
       params_sha256: what it is: `checkpoint.params_sha256` of its parameters.
       clean_accuracy, robust_accuracy, corruptions, cost, trained_corruptions: from its own results.json;
         of an older version some are absent.
-      measured: how these accuracies were obtained: "dataset" and its "test_examples"; "severities"; and, as
-        in results.json, "source", "evaluation_split", "clean_examples", "examples", "evaluated_corruptions".
+      measured: how these accuracies were obtained: "dataset" and "test_examples", how many images its split
+        has; "severities"; and, as in results.json, "source", "evaluation_split", "clean_examples",
+        "examples", "evaluated_corruptions".
     """
 
     name: str
@@ -180,7 +181,7 @@ def load(workdir, dataset, config):
     workdir = Path(_absolute(workdir))
     if not workdir.is_dir():
         raise CheckpointError(f"{workdir}: no directory")
-    own, wanted = files.read_json(workdir / "dataset.json"), data.record(dataset)
+    own, wanted = data.current(files.read_json(workdir / "dataset.json")), data.record(dataset)
     _check_fit(workdir, own, wanted, config.teacher.allow_other_data)
     if not (workdir / "results.json").exists():
         raise CheckpointError(f"{workdir}: no results.json; finish the teacher's run first")
@@ -205,11 +206,17 @@ def _record(workdir, network, own, wanted, result):
         **_present(result, _FIGURES),
         "measured": {
             "dataset": own["name"],
-            "test_examples": own["test_examples"],
+            "test_examples": _examples(own, result),
             **_present(result, _PROTOCOL),
             "severities": result["config"]["eval"]["severities"],
         },
     }
+
+
+def _examples(own, result):
+    """How many images the split has that a teacher was evaluated on; None where an older version said not."""
+    held_out = result.get("evaluation_split") == "validation"
+    return own.get("validation_examples" if held_out else "test_examples")
 
 
 def _present(result, keys):
@@ -247,7 +254,7 @@ def _check_fit(workdir, own, wanted, allow_other_data):
                 "(--config.teacher.allow_other_data=True allows it and marks the results)"
             )
     # A larger held-out part contains a smaller (`data.dataset.validation_split`).
-    elif _held_out(own) < _held_out(wanted):
+    elif own["validation_examples"] < wanted["validation_examples"]:
         faults.append("it may have seen the images that config.data.validation holds out")
     if faults:
         raise CheckpointError(f"the teacher in {workdir} does not fit: " + "; ".join(faults))
@@ -260,10 +267,6 @@ def _is_other(own, wanted):
     # An older version's record has no "source_fingerprint"; of a whole data set the two are the same.
     whole = own["source_fingerprint"] if "source_fingerprint" in own else own["fingerprint"]
     return whole != wanted["source_fingerprint"]
-
-
-def _held_out(own):
-    return own["test_examples"] if own["evaluation_split"] == "validation" else 0
 
 
 def _named(own):

@@ -333,11 +333,11 @@ def test_a_number_has_a_range(key):
 
 @pytest.mark.parametrize("key", [k for k in keys_of(str) if k not in PATHS])
 def test_a_name_has_its_choices(key):
-    for bad in ("no_such_name", "", DEFAULT[key].upper() + "_"):
+    for bad in ("no_such_name", *([""] if DEFAULT[key] else []), DEFAULT[key].upper() + "_"):
         (line,) = faults_at(load(**{key.replace(".", "__"): bad}), key)
         assert repr(bad) in line and "allowed: " in line
         allowed = line.partition("allowed: ")[2].split(", ")
-        assert DEFAULT[key] in allowed
+        assert (DEFAULT[key] or "''") in allowed
         assert bad not in allowed
 
 
@@ -373,6 +373,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("dealign.kind", list(losses.KINDS)),
         ("dealign.form", list(losses.FORMS)),
         ("reliability.source", ["teacher", "mean", "shuffled", "oracle"]),
+        ("eval.split", ["", "test", "validation"]),
         ("eval.source", ["regenerated", "cifar10_c", "cifar10_corrupted", "cifar10_1"]),
         ("eval.corruptions", list(corruptions.NAMES)),
         ("eval.severities", list("12345")),
@@ -380,10 +381,10 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
 )
 def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
     default = DEFAULT[key]
-    stranger = 9 if default == () or isinstance(default[0], int) else "nope"
+    stranger = 9 if isinstance(default, tuple) and isinstance(default[0], int) else "nope"
     bad = (stranger,) if isinstance(default, tuple) else stranger
     (line,) = faults_at(load(**{key.replace(".", "__"): bad}), key)
-    assert sorted(line.partition("allowed: ")[2].split(", ")) == sorted(allowed)
+    assert sorted(line.partition("allowed: ")[2].split(", ")) == sorted(name or "''" for name in allowed)
     for name in allowed:
         value = name
         if isinstance(default, tuple):
@@ -561,6 +562,22 @@ def test_tuning_runs_see_no_published_test_images(source):
     )
 
 
+def test_which_images_are_evaluated():
+    (line,) = faults(load(eval__split="validation"))
+    assert line.startswith("config.eval.split: 'validation' with data.validation=0")
+    assert line.endswith("allowed: '' or 'test'")
+    for split in ("", "test", "validation"):
+        assert faults(load(eval__split=split, data__validation=50)) == []
+    assert faults(load(eval__split="test")) == []
+    # What is held out tells nothing of files, which are of test images.
+    files = {"eval__source": "cifar10_c", "eval__dir": "files", "data__validation": 50}
+    assert faults(load(eval__split="test", **files)) == []
+    for split in ("", "validation"):
+        (line,) = faults(load(eval__split=split, **files))
+        assert line.startswith("config.eval.source: 'cifar10_c' with data.validation=50")
+        assert "--config.eval.split=test" in line
+
+
 @pytest.mark.parametrize("source", ["cifar10_c", "cifar10_corrupted", "cifar10_1"])
 def test_published_files_are_not_of_shrunk_images(source):
     (line,) = faults(load(eval__source=source, eval__dir="files", data__size=16))
@@ -651,8 +668,10 @@ def test_a_configuration_stored_before_a_key_was_added_says_what_was_done_then()
     rules.validate(tree.from_json(stored))
     assert tree.differences(tree.from_json(stored), load()) == []
     assert len(tree.differences(tree.from_json(stored), load(precision="highest"))) == 1
-    del stored["compilation_cache"], stored["data"]["size"]
-    assert tree.from_json(stored).compilation_cache is True and tree.from_json(stored).data.size == 0
+    del stored["compilation_cache"], stored["data"]["size"], stored["eval"]["split"]
+    back = tree.from_json(stored)
+    assert (back.compilation_cache, back.data.size, back.eval.split) == (True, 0, "")
+    assert back.data.max_train == 0 and back.eval.source == "regenerated"  # what else was there stays
     assert not tree.differences(tree.from_json(stored), load(compilation_cache=False))  # it may differ
 
 

@@ -61,7 +61,7 @@ def test_digits():
     assert set(loaded.train_labels) == set(loaded.test_labels) == set(range(10))
     assert loaded.train_images.min() == 0 and loaded.train_images.max() == 255
     assert (loaded.train_images == loaded.train_images[..., :1]).all()
-    assert loaded.name == "digits" and loaded.evaluation_split == "test"
+    assert loaded.name == "digits" and loaded.validation_images.shape == (0, 32, 32, 3)
 
 
 def test_digits_split_holds_every_image_once():
@@ -158,30 +158,73 @@ def test_the_record_is_json():
         "mean": list(loaded.mean),
         "std": list(loaded.std),
         "train_examples": 1300,
-        "test_examples": 100,
-        "evaluation_split": "validation",
+        "test_examples": 397,
+        "validation_examples": 100,
         "fingerprint": loaded.fingerprint,
         "source_fingerprint": load("digits").fingerprint,  # that of the whole
     }
     assert loaded.fingerprint != load("digits").fingerprint
 
 
+@pytest.mark.parametrize("validation", [0, 100])
+def test_a_record_of_an_older_version_is_the_same_data(validation):
+    """Which held images out in place of the test set, and wrote no word of the latter."""
+    record = data.record(load("digits", validation=validation))
+    old = {key: value for key, value in record.items() if key != "validation_examples"}
+    old |= (
+        {"test_examples": 100, "evaluation_split": "validation"}
+        if validation
+        else {"evaluation_split": "test"}
+    )
+    current = data.current(old)
+    assert current == {key: record[key] for key in current}
+    assert record.keys() - current.keys() == ({"test_examples"} if validation else set())
+    assert data.current(record) == record
+
+
 # ---- the validation split ----
 
 
-def test_validation_replaces_the_test_set_by_held_out_training_images():
+def test_validation_holds_training_images_out():
     whole, split = load("digits"), load("digits", validation=300)
-    assert split.evaluation_split == "validation"
-    assert (len(split.train_images), len(split.test_images)) == (1100, 300)
-    assert (len(split.train_labels), len(split.test_labels)) == (1100, 300)
+    assert (len(split.train_images), len(split.validation_images)) == (1100, 300)
+    assert (len(split.train_labels), len(split.validation_labels)) == (1100, 300)
     held_out, kept = dataset.validation_split(1400, 300)
     assert sorted([*held_out, *kept]) == list(range(1400))
-    np.testing.assert_array_equal(split.test_images, whole.train_images[held_out])
-    np.testing.assert_array_equal(split.test_labels, whole.train_labels[held_out])
+    np.testing.assert_array_equal(split.validation_images, whole.train_images[held_out])
+    np.testing.assert_array_equal(split.validation_labels, whole.train_labels[held_out])
+    np.testing.assert_array_equal(split.test_images, whole.test_images)
+    np.testing.assert_array_equal(split.test_labels, whole.test_labels)
     np.testing.assert_array_equal(split.train_images, whole.train_images[kept])
     np.testing.assert_array_equal(split.train_labels, whole.train_labels[kept])
     assert split.fingerprint != whole.fingerprint
     np.testing.assert_allclose(split.mean, split.train_images.mean((0, 1, 2)) / 255)
+
+
+def test_which_images_are_evaluated():
+    whole, split = load("digits"), load("digits", validation=300)
+    for dataset_, name, wanted in (
+        (whole, "", "test"),
+        (whole, "test", "test"),
+        (split, "", "validation"),
+        (split, "test", "test"),
+        (split, "validation", "validation"),
+    ):
+        images, labels, found = dataset_.evaluated(name)
+        assert found == wanted
+        assert images is getattr(dataset_, f"{wanted}_images")
+        assert labels is getattr(dataset_, f"{wanted}_labels")
+    with pytest.raises(
+        DataError, match=r"eval\.split is 'validation', and data\.validation holds no images out"
+    ):
+        whole.evaluated("validation")
+
+
+def test_fingerprints_are_those_of_older_versions():
+    """Of the training images and what was evaluated by default: they name cached teachers, as of 46777ef."""
+    assert load("digits", validation=300).fingerprint.startswith("6eda61cddc224fffda2b50d1")
+    assert load("digits", validation=300, max_train=200).fingerprint.startswith("30c50b8bc5403e7e65ab2032")
+    assert load("digits", max_train=200).fingerprint.startswith("9931a3b8ec81725603565942")
 
 
 def test_validation_split_is_fixed():
@@ -221,7 +264,7 @@ def test_a_subset_is_a_sample_of_the_training_images_fixed_for_every_seed():
 
 def test_a_subset_leaves_the_held_out_images_as_they_are_and_takes_none_of_them():
     whole, part = load("digits", validation=300), load("digits", validation=300, max_train=200)
-    np.testing.assert_array_equal(part.test_images, whole.test_images)
+    np.testing.assert_array_equal(part.validation_images, whole.validation_images)
     held_out, kept = dataset.validation_split(1400, 300)
     rows = {count: set(dataset.subset(1400, kept, count)) for count in (50, 200, 1100, 1200)}
     assert rows[50] < rows[200] < rows[1100] == rows[1200] == set(kept)
@@ -273,7 +316,7 @@ def test_npz(tmp_path):
     assert loaded.num_classes == 3 and loaded.name == "npz"
     assert loaded.train_labels.dtype == np.int32
     np.testing.assert_allclose(loaded.mean, good["train_images"].mean((0, 1, 2)) / 255)
-    assert len(load("npz", tmp_path / "images.npz", validation=10).test_labels) == 10
+    assert len(load("npz", tmp_path / "images.npz", validation=10).validation_labels) == 10
 
 
 def test_npz_compressed_greyscale_and_small_labels(tmp_path):

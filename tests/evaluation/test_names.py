@@ -128,6 +128,7 @@ def test_a_name_that_is_no_file_name_is_refused(run, unmeasured, name):
         ({"eval.source": "cifar10_1"}, "cifar10_1"),
         ({"eval.source": "cifar10_c", "eval.dir": "some/CIFAR-10-C/"}, "cifar10_c-dir=CIFAR-10-C"),
         ({"eval.teacher": False}, "regenerated-teacher=False"),
+        ({"eval.split": "test"}, "regenerated-split=test"),
     ],
 )
 def test_a_name_says_what_differs_from_the_runs_own(change, name):

@@ -49,6 +49,12 @@ def test_summary_of_a_student_alone():
     ]
 
 
+def test_held_out_images_are_named():
+    for split, said in ((None, False), ("test", False), ("validation", True)):
+        first = summary.text(result(evaluation_split=split)).split("\n")[0]
+        assert first.startswith("clean accuracy    91.26%") and ("held-out training images" in first) == said
+
+
 def test_the_teacher_stands_beside_the_student():
     teacher = network(
         95.0, 70.0, contrast=[95.0, None, 45.0, None, None], jpeg_compression=[None] * 4 + [10.0]

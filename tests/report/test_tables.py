@@ -80,6 +80,25 @@ def test_runs_of_other_draws_are_marked(tmp_path, capsys):
     assert f"draws an older version's: {old}; not to be compared" in out
 
 
+def test_figures_of_held_out_images_are_marked(tmp_path, capsys):
+    tested = write(tmp_path / "tested")
+    assert report.main([tested]) == 0
+    assert "validation" not in capsys.readouterr().out
+    tuned = write(tmp_path / "tuned", evaluation_split="validation")
+    write(tmp_path / "tuned" / "eval", evaluation_split="validation", shifted=None, step=9)
+    (tmp_path / "tuned" / "eval" / "results.json").rename(tmp_path / "tuned" / "eval" / "more.json")
+    assert report.main([tested, tuned]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert cells_of(lines[2])[:3] == [tested, "craft", "digits"]
+    assert cells_of(lines[3])[:3] == [tuned, "craft", "digits (validation)"]
+    note = "on held-out training images; not to be compared with test images"
+    assert f"validation, {tuned}: {note}" in lines
+    (beside,) = (cells_of(line) for line in lines if "| more " in line)
+    assert beside[:5] == [tuned, "more", "regenerated", "9", "10 (validation)"]
+    assert report.main([tuned]) == 0
+    assert f"validation: {note}" in capsys.readouterr().out.splitlines()
+
+
 def test_parts_of_runs_that_are_done(tmp_path, capsys):
     teacher = {"agreement": {"clean": 99.0, "corrupted": 77.125}}
     table = {"fog": [80.0] * 5, "contrast": [60.0, None, None, None, 20.0], "gaussian_noise": [10.0] * 5}

@@ -270,7 +270,7 @@ def test_a_given_teacher_teaches_as_it_was_saved(teacher_run, make_config, digit
             {"train_images": np.zeros((72, 24, 24, 3), np.uint8)},
             r"input_shape is \[16, 16, 3\].*\[24, 24, 3\]",
         ),
-        ({"evaluation_split": "validation", "fingerprint": "x"}, "config.data.validation"),
+        ({"validation_images": np.zeros((1, 16, 16, 3)), "fingerprint": "x"}, "config.data.validation"),
     ],
 )
 def test_a_teacher_that_does_not_fit_stops_the_run(
@@ -326,7 +326,7 @@ def test_parts_of_a_data_set_fit_unless_the_teacher_saw_what_is_held_out():
     for own in parts.values():
         seen = {image.tobytes() for image in own.train_images}
         for other in parts.values():
-            leaks = any(image.tobytes() in seen for image in other.test_images)
+            leaks = any(image.tobytes() in seen for image in other.validation_images)
             records = data.record(own), data.record(other)
             assert not teachers._is_other(*records)
             if leaks:

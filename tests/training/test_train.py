@@ -385,7 +385,7 @@ def test_the_first_lines_name_the_classes_and_those_without_images(make_config, 
             "classes: 11; no training image of class 0; no test image of class 0, 10",
         ),
         (
-            dataclasses.replace(digits, num_classes=40, evaluation_split="validation"),
+            dataclasses.replace(digits, num_classes=40, validation_labels=digits.test_labels),
             "classes: 40; no training image of class 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ...; "
             "no validation image of class 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, ...",
         ),
