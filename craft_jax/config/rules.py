@@ -46,12 +46,10 @@ def faults_of(config, training):
         return
     for key, allowed in _CHOICES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
+        names = ", ".join(str(name) or "''" for name in allowed())
         bad = [v for v in values if v not in allowed()]
         for_tests = [v for v in bad if key == "views.corruptions" and v in corruptions.CIFAR10_C_BAR]
-        unknown, names = (
-            [v for v in bad if v not in for_tests],
-            ", ".join(str(name) or "''" for name in allowed()),
-        )
+        unknown = [v for v in bad if v not in for_tests]
         for refused, why in ((unknown, "is unknown"), (for_tests, "is CIFAR-10-C-bar's, never trained on")):
             if refused:
                 yield f"config.{key}: {', '.join(map(repr, refused))} {why}; allowed: {names}"
