@@ -30,14 +30,19 @@ def _terms(config, s):
 
 def _reliability(config, s):
     """r of each image, (B,): the paper's score, or one that knows less of the image or more."""
-    score = config.reliability
-    if score.source == "oracle":
+    source = config.reliability.source
+    if source == "oracle":
         of_label = jnp.take_along_axis(jax.nn.softmax(s.teacher.logits), s.labels[:, None, None], axis=2)
         return jax.lax.stop_gradient(jnp.mean(of_label, axis=(1, 2)))
-    r = losses.reliability(s.teacher.logits, score.alpha, score.beta, score.gamma)
-    if score.source == "mean":
+    r = losses.reliability(
+        s.teacher.logits,
+        config.reliability.alpha,
+        config.reliability.beta,
+        config.reliability.gamma,
+    )
+    if source == "mean":
         return jnp.full_like(r, jnp.mean(r))
-    return jax.random.permutation(s.key, r) if score.source == "shuffled" else r
+    return jax.random.permutation(s.key, r) if source == "shuffled" else r
 
 
 def _dealigns(config):
