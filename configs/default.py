@@ -107,10 +107,8 @@ def _defaults():
     dealign.eps = 1e-6
 
     config.reliability = reliability = ml_collections.ConfigDict()
-    reliability.source = (
-        "teacher"  # the paper's r; for ablations "mean" (of the batch's r), "shuffled" (among
-    )
-    # its images) or "oracle" (the teacher's probability of the label, mean over views)
+    reliability.source = "teacher"  # the paper's r; for ablations "mean" (over the batch), "shuffled" (within
+    # it) or "oracle" (the teacher's probability of the label, mean over views)
     reliability.alpha = 10.0  # weight of the agreement over views
     reliability.beta = 1.0  # weight of the mean entropy, in nats
     reliability.gamma = 0.5  # agreement that gives 1/2 at zero entropy

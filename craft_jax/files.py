@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
@@ -14,7 +15,7 @@ from craft_jax.errors import CheckpointError
 
 
 @contextlib.contextmanager
-def _whole(path):
+def whole(path):
     """A path to write to: a reader, or a crash, then meets the old file or the new one, never half of one."""
     temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")  # two processes may write the same file at once
     try:
@@ -26,13 +27,19 @@ def _whole(path):
 
 def write_json(path, tree):
     """Write JSON, whole or not at all."""
-    with _whole(path) as temporary:
+    with whole(path) as temporary:
         temporary.write_text(json.dumps(tree, indent=2) + "\n")
+
+
+def copy(source, target):
+    """Copy a file, whole or not at all."""
+    with whole(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_npz(path, arrays):
     """Write {name: array} as a compressed .npz file, whole or not at all."""
-    with _whole(path) as temporary, open(temporary, "wb") as file:  # given a path, NumPy adds a suffix
+    with whole(path) as temporary, open(temporary, "wb") as file:  # given a path, NumPy adds a suffix
         np.savez_compressed(file, **arrays)
 
 
@@ -78,6 +85,18 @@ def check_writable(directory):
             file.write(b"\0")
     except OSError as error:
         raise CheckpointError(f"{directory}: cannot be written to ({error.strerror})") from error
+
+
+def is_locked(path):
+    """Whether a process holds the lock file `path` (`lock`)."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 @contextlib.contextmanager

@@ -1,5 +1,4 @@
 """What of CRAFT+ does what? Each part taken away or replaced, on held-out images: to explain, not to choose.
-choosing.
 
 Protocol, fixed before any run: as primary.py (CIFAR-10 at 16x16, one teacher, 8 epochs), 2 seeds, the first
 2,000 of the 5,000 held-out images under the fifteen corruptions: the test set is not met, and nothing is

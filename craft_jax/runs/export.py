@@ -34,7 +34,8 @@ def export(workdir):
     directory = Path(workdir) / "export"
     student = write_weights(workdir, directory)
     artefact = serialize(student, files.read_json(Path(workdir) / "dataset.json")["input_shape"])
-    weights.write(directory / "model.jax_export", lambda path: path.write_bytes(artefact))
+    with files.whole(directory / "model.jax_export") as temporary:
+        temporary.write_bytes(artefact)
     return directory
 
 

@@ -8,8 +8,6 @@ So an export's directory serves as a run's does: `craft_jax.load` and `teacher.c
 """
 
 import importlib
-import os
-import shutil
 from pathlib import Path
 
 import jax
@@ -44,10 +42,11 @@ def save(workdir, directory, variables, step, more):
         raise CheckpointError(f"{directory}: cannot be made ({error.strerror})") from error
     flat = jax.tree_util.tree_leaves_with_path(variables)
     tensors = {checkpoint.path_of(path): np.ascontiguousarray(leaf) for path, leaf in flat}
-    write(directory / FILE, lambda path: path.write_bytes(serialize(tensors)))
+    with files.whole(directory / FILE) as temporary:
+        temporary.write_bytes(serialize(tensors))
     for name in _RECORDS:
         if (Path(workdir) / name).exists():  # a run that has not finished has no result yet
-            write(directory / name, lambda path, name=name: shutil.copyfile(Path(workdir) / name, path))
+            files.copy(Path(workdir) / name, directory / name)
     record = {**more, "step": step, "params_sha256": checkpoint.params_sha256(variables)}
     files.write_json(directory / "model.json", record)
 
@@ -85,18 +84,6 @@ def _nested(tensors):
             node = node.setdefault(group, {})
         node[leaf] = tensor
     return tree
-
-
-def write(path, write_to):
-    """Write beside and rename, so that a reader never meets half a file.
-
-    Args:
-      path: the file.
-      write_to: called with the path to write to.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    write_to(temporary)
-    os.replace(temporary, path)
 
 
 def package():

@@ -20,6 +20,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import jax
+
 from craft_jax import files
 from craft_jax.config import command
 from craft_jax.errors import ConfigError, CraftError
@@ -29,17 +31,20 @@ from craft_jax.study import plan, progress, runner, store
 
 def main(argv=None):
     """Run a study; returns the exit status."""
+    jax.config.update("jax_platforms", "cpu")  # a GPU's memory is for the runs
     try:
         options, everywhere = _parse(sys.argv[1:] if argv is None else argv)
         study, name, question = plan.read(options.study)
         runs = plan.runs(study, options.out, everywhere)
         if options.results:
             weights.package()  # teachers are kept by it: now, if it is missing
-        kept = store.Store(study, name, question, options, runs)
         if options.dry_run:
+            kept = store.Store(study, name, question, options, runs, everywhere)
             print(_described(kept, options.jobs))
             return 0
         with files.lock(Path(options.out) / ".lock", wait=False):
+            kept = store.Store(study, name, question, options, runs, everywhere)
+            kept.keep_done()
             kept.write_manifests()
             return runner.Runner(kept, options.jobs, options.minutes).run()
     except CraftError as error:

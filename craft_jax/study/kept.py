@@ -8,10 +8,12 @@ HASH is of the teacher's parameters and of what the run's configuration changes 
 a key that comes later changes no name.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 from craft_jax import files, methods, streams
@@ -20,13 +22,13 @@ from craft_jax.errors import CheckpointError
 from craft_jax.runs import export, weights
 from craft_jax.study import plan
 
-MOST_BYTES = 3_000_000  # of a teacher that is kept with its weights
+MOST_BYTES = 4_000_000  # of a teacher that is kept with its weights; the paper's ResNet-56 has 3.5
 _DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.py"
 
 # Keys that change no figure of a result, and the seed, which a name has already.
 _IRRELEVANT = (
     *("seed", "data.dir", "teacher.cache", "teacher.checkpoint", "compilation_cache"),
-    *("eval.teacher", "eval.batch_size", "eval.clean_every_epochs", "eval.dir", "eval.reference"),
+    *("eval.teacher", "eval.batch_size", "eval.clean_every_epochs", "eval.reference"),
 )
 _IRRELEVANT_SECTIONS = ("log.", "checkpoint.")
 
@@ -34,8 +36,15 @@ _IRRELEVANT_SECTIONS = ("log.", "checkpoint.")
 def name_of(run: plan.Run, teacher_sha256: str | None) -> str:
     """ARM-seedN-HASH, for a teacher by the hash of its parameters (None without one)."""
     identity = {"changes": _changes(run.config), "teacher": teacher_sha256}
+    if run.data:
+        identity["data"] = run.data
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{run.arm}-seed{run.seed}-{digest[:10]}"
+
+
+def is_place(key: str) -> bool:
+    """Whether a dotted key changes no figure: where things lie, how often is logged, and the like."""
+    return key in _IRRELEVANT or key.startswith(_IRRELEVANT_SECTIONS)
 
 
 def _changes(config):
@@ -45,8 +54,8 @@ def _changes(config):
     return {
         key: flat[key]
         for key in sorted(flat)
-        if key not in _IRRELEVANT
-        and not key.startswith(_IRRELEVANT_SECTIONS)
+        if not is_place(key)
+        and (key != "eval.dir" or config.eval.source != "regenerated")
         and (key not in default or default[key] != flat[key])
     }
 
@@ -59,28 +68,30 @@ def result_path(run: plan.Run, folder: Path | None, teachers: list[Path]) -> Pat
       folder: of kept results, or None.
       teachers: directories that may hold its teacher.
     Raises:
-      CheckpointError: the directory holds another run; or the kept result has other draws than this version.
+      CheckpointError: the directory holds another run; or a result has other draws than this version.
     """
     own = run.workdir / "results.json"
     if own.exists() and (run.workdir / "config.json").exists():
         _check_same(run)
-        if files.read_json(own)["status"] == "done":
+        if _has_finished(own):
             return own
     if folder is None:
         return None
-    teacher = find_teacher(run.config, teachers)
+    teacher = find_teacher(run, teachers)
     if methods.needs_teacher(run.config) and teacher is None:
         return None
     path = folder / f"{name_of(run, sha256_of(teacher) if teacher else None)}.json"
-    if not path.exists():
-        return None
-    draws = files.read_json(path).get("draws")
-    if draws != streams.DRAWS:
+    return path if path.exists() and _has_finished(path) else None
+
+
+def _has_finished(path):
+    result = files.read_json(path)
+    if result["status"] == "done" and result.get("draws") != streams.DRAWS:
         raise CheckpointError(
-            f"{path}: of draws {draws}, this version's are {streams.DRAWS}: not of one study; "
-            "allowed: another --results folder, or the version that began it"
+            f"{path}: of draws {result.get('draws')}, this version's are {streams.DRAWS}: not of one study; "
+            "allowed: another folder, or the version that began it"
         )
-    return path
+    return result["status"] == "done"
 
 
 def _check_same(run):
@@ -90,6 +101,8 @@ def _check_same(run):
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if stored.seed != run.seed:
         keys.append("seed")
+    if run.data and files.read_json(run.workdir / "dataset.json")["fingerprint"] != run.data:
+        keys.append("the images of data.dir")
     if keys:
         raise CheckpointError(
             f"{run.workdir}: holds another run, which differs in {', '.join(keys)}; allowed: another --out, "
@@ -105,51 +118,60 @@ def keep(run: plan.Run, folder: Path) -> Path:
     path = folder / f"{name_of(run, teacher['params_sha256'] if teacher else None)}.json"
     correct = run.workdir / "results.npz"
     if correct.exists():
-        _copy(correct, path.with_suffix(".npz"))
-    _copy(run.workdir / "results.json", path)  # last: it says that the run is done
+        files.copy(correct, path.with_suffix(".npz"))
+    files.copy(run.workdir / "results.json", path)  # last: it says that the run is done
     return path
 
 
-def keep_teacher(directory: Path, folder: Path) -> Path:
+def keep_teacher(directory: Path, folder: Path) -> None:
     """Keep a trained teacher in the folder: its records and, where they are small, its weights.
 
+    It is called by network, method, seed and its parameters' hash.
+
     Args:
-      directory: the teacher's working directory.
+      directory: the teacher's working directory, or an export's.
       folder: of kept results.
     Raises:
-      CraftError: safetensors is not installed.
+      CraftError: safetensors is not installed, or the directory holds no network.
     """
-    kept = folder / "teachers" / directory.name
-    if (kept / "results.json").exists():
-        return kept
-    building = kept.with_name(f".{kept.name}")
-    shutil.rmtree(building, ignore_errors=True)
-    export.write_weights(directory, building)
-    if (building / weights.FILE).stat().st_size > MOST_BYTES:
-        (building / weights.FILE).unlink()
-    os.replace(building, kept)
-    return kept
+    config = files.read_json(directory / "config.json")
+    name = f"{config['student']['name']}-{config['method']}-seed{config['seed']}-{sha256_of(directory)[:10]}"
+    kept = folder / "teachers" / name
+    if kept.exists():
+        return
+    building = kept.with_name(f".{name}.{uuid.uuid4().hex}")  # two studies may keep the same teacher
+    try:
+        export.write_weights(directory, building)
+        if (building / weights.FILE).stat().st_size > MOST_BYTES:
+            (building / weights.FILE).unlink()
+        with contextlib.suppress(OSError):  # the other study was faster
+            os.replace(building, kept)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
-def find_teacher(config, places: list[Path]) -> Path | None:
-    """The directory of the trained teacher that a configuration asks for; None if there is none yet.
+def find_teacher(run: plan.Run, places: list[Path]) -> Path | None:
+    """The directory of the trained teacher that a run asks for; None if it needs none or there is none yet.
 
     Args:
-      config: the run's.
+      run: the run.
       places: directories of teachers' runs or exports.
     """
-    if not methods.needs_teacher(config):
+    if not methods.needs_teacher(run.config):
         return None
-    if config.teacher.checkpoint:
-        return Path(config.teacher.checkpoint).expanduser()
-    wanted = plan.teacher_recipe(config)
-    for place in filter(_is_done, places):
-        if plan.trained_recipe(tree.from_json(files.read_json(place / "config.json"))) == wanted:
-            return place
-    return None
+    if run.config.teacher.checkpoint:
+        return Path(run.config.teacher.checkpoint).expanduser()
+    wanted = plan.teacher_recipe(run.config, run.data)
+    return next((place for place in places if is_trained(place) and _recipe(place) == wanted), None)
 
 
-def _is_done(place):
+def _recipe(place):
+    config = tree.from_json(files.read_json(place / "config.json"))
+    return plan.trained_recipe(config, files.read_json(place / "dataset.json")["fingerprint"])
+
+
+def is_trained(place: Path) -> bool:
+    """Whether a directory holds a finished teacher."""
     path = place / "results.json"
     return path.exists() and files.read_json(path)["status"] == "done"
 
@@ -162,7 +184,3 @@ def sha256_of(teacher: Path) -> str:
 def has_weights(teacher: Path) -> bool:
     """Whether a teacher's directory can teach: a run's, or an export with its weights."""
     return (teacher / weights.FILE).exists() or (teacher / "checkpoints").is_dir()
-
-
-def _copy(source, target):
-    weights.write(target, lambda path: shutil.copyfile(source, path))

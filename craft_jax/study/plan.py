@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from craft_jax import methods
+from craft_jax import data, methods
 from craft_jax.config import command, reader, rules, tree
 from craft_jax.errors import ConfigError
 from craft_jax.evaluation.robustness import METRICS
@@ -30,6 +30,7 @@ class Run:
       overrides: ((dotted key, text), ...) on top.
       config: the ConfigDict that these make.
       workdir: DIR/ARM/seedN.
+      data: fingerprint of the user's own images; "" of a data set that its name says all of.
     """
 
     arm: str
@@ -38,6 +39,7 @@ class Run:
     overrides: tuple[tuple[str, str], ...]
     config: ConfigDict
     workdir: Path
+    data: str
 
     @property
     def name(self) -> str:
@@ -85,7 +87,7 @@ def runs(study: Study, out: str | Path, everywhere: Sequence[tuple[str, str]] = 
       ConfigError: the message lists every fault of every arm, and comparisons that could not be paired.
     """
     faults = list(_faults(study))
-    planned = []
+    planned, fingerprints = [], {}
     for name, arm in study.arms.items():
         try:
             config, overrides = _configure(name, arm, everywhere, Path(out))
@@ -93,23 +95,30 @@ def runs(study: Study, out: str | Path, everywhere: Sequence[tuple[str, str]] = 
             faults += [f"arm {name}: {line}" for line in str(error).splitlines()]
         else:
             planned.append((name, arm, config, overrides))
+            fingerprints[name] = _fingerprint(config)
     configs = {name: config for name, _, config, _ in planned}
     faults += _unpaired(study, configs)
     if faults:
         raise ConfigError("\n".join(faults))
     seeds = list(dict.fromkeys(s for arm in study.arms.values() for s in (*study.seeds, *arm.seeds)))
     return [
-        _run(name, seed, arm, config, overrides, Path(out))
+        _run(name, seed, arm, config, overrides, Path(out), fingerprints[name])
         for seed in seeds
         for name, arm, config, overrides in planned
         if seed in (arm.seeds or study.seeds)
     ]
 
 
-def _run(name, seed, arm, config, overrides, out):
+def _run(name, seed, arm, config, overrides, out, fingerprint):
     config = config.copy_and_resolve_references()
     config.seed = seed
-    return Run(name, seed, arm.config, (*overrides, ("seed", str(seed))), config, out / name / f"seed{seed}")
+    overrides = (*overrides, ("seed", str(seed)))
+    return Run(name, seed, arm.config, overrides, config, out / name / f"seed{seed}", fingerprint)
+
+
+def _fingerprint(config):
+    """Two files of images are two data sets of one name: their content tells them apart."""
+    return data.load(config).fingerprint if config.data.name == "npz" else ""
 
 
 def _configure(name, arm, everywhere, out):
@@ -184,17 +193,19 @@ def _identity(config):
     flat = tree.flatten(config)
     shared = {key: flat[key] for key in flat if key.startswith(_SHARED) and key not in _UNSHARED}
     if methods.needs_teacher(config):
-        shared["teacher"] = config.teacher.checkpoint or teacher_recipe(config)
+        shared["teacher"] = config.teacher.checkpoint or teacher_recipe(config, "")
     return shared
 
 
-def teacher_recipe(config: ConfigDict) -> dict:
-    """How the teacher that a configuration asks for is made, the images themselves aside."""
-    return trained_recipe(tree.teacher_config(config))
+def teacher_recipe(config: ConfigDict, fingerprint: str) -> dict:
+    """How the teacher that a configuration asks for is made, and on what data (`Run.data`)."""
+    return trained_recipe(tree.teacher_config(config), fingerprint)
 
 
-def trained_recipe(config: ConfigDict) -> dict:
+def trained_recipe(config: ConfigDict, fingerprint: str) -> dict:
     """The same of a trained teacher's own configuration."""
     flat = tree.flatten(config)
-    data = {key: flat[key] for key in flat if key.startswith("data.") and key != "data.dir"}
-    return tree.teacher_recipe(config) | data
+    images = {key: flat[key] for key in flat if key.startswith("data.") and key != "data.dir"}
+    if config.data.name == "npz":
+        images["data"] = fingerprint
+    return tree.teacher_recipe(config) | images

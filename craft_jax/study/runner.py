@@ -4,7 +4,8 @@ import signal
 import sys
 import time
 
-from craft_jax.errors import CheckpointError, Interrupted
+from craft_jax import files
+from craft_jax.errors import CraftError, Interrupted
 from craft_jax.study import progress
 from craft_jax.study.process import Process, shares
 
@@ -45,7 +46,10 @@ class Runner:
                 process.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        self._store.keep_teachers()
+        try:
+            self._store.keep_teachers()
+        except (OSError, CraftError) as error:
+            print(f"note: a teacher could not be kept: {error}", file=sys.stderr, flush=True)
         return self._end()
 
     def _on_signal(self, *_):
@@ -62,7 +66,7 @@ class Runner:
             for process, _ in self._running.values():
                 process.kill()
         self._show()
-        return bool(self._running) or (self._stopping is None and self._next() is not None)
+        return bool(self._running) or (self._stopping is None and self._has_more())
 
     def _is_late(self):
         return self._deadline is not None and time.monotonic() > self._deadline
@@ -80,19 +84,30 @@ class Runner:
             del self._running[run]
             self._free.append(share)
             if status == 0:
-                self._store.finish(run)
-                continue
-            stopped = status == Interrupted.status or self._stopping is not None
-            self._store.states[run] = progress.WAITING if stopped else progress.FAILED
-            if not stopped:
-                self._errors[run] = process.error()
+                self._finish(run)
+            elif status == Interrupted.status or self._stopping is not None:
+                self._store.states[run] = progress.WAITING
+            else:
+                self._fail(run, process.error())
+
+    def _finish(self, run):
+        try:
+            result = self._store.finish(run)
+        except (OSError, CraftError) as error:  # a full disk, say; the others go on
+            self._fail(run, f"done, but its result could not be kept: {error}")
+        else:
+            if not result["resumed_from"]:
+                self._pace.learn(run, result)
+
+    def _fail(self, run, text):
+        self._store.states[run], self._errors[run] = progress.FAILED, text
 
     def _start(self):
         while self._free and (run := self._next()):
             try:
                 words = run.command(self._store.more(run))
-            except CheckpointError as error:
-                self._store.states[run], self._errors[run] = progress.FAILED, str(error)
+            except CraftError as error:
+                self._fail(run, str(error))
                 continue
             share = self._free.pop(0)
             self._running[run] = (Process(words, run.workdir, *share), share)
@@ -101,15 +116,19 @@ class Runner:
     def _next(self):
         """The next run that can begin; None if there is none now.
 
-        One whose teacher is being trained by another waits for it.
+        One whose teacher is being trained by another waits for it, and one in whose directory a process is
+        at work, of a study that was killed, say, waits for that.
         """
         training = {self._store.teacher_to_train(run) for run in self._running if not _has_teacher(run)}
         for run, state in self._store.states.items():
-            if state == progress.WAITING:
+            if state == progress.WAITING and not files.is_locked(run.workdir / ".lock"):
                 teacher = self._store.teacher_to_train(run)
                 if teacher is None or teacher not in training:
                     return run
         return None
+
+    def _has_more(self):
+        return progress.WAITING in self._store.states.values()
 
     def _show(self):
         states = self._store.states

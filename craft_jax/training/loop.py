@@ -45,17 +45,20 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     bar = functools.partial(tqdm, desc=config.method, disable=not config.log.progress, mininterval=1.0)
     every_epochs = config.eval.clean_every_epochs * batches.steps_per_epoch
     periods = (config.log.every_steps, config.checkpoint.every_steps, every_epochs)
-    pending, clock, done = [], Clock(start), start
+    pending, clock, done, lengths = [], Clock(start), start, set()
     with (
         interrupt.deferring() as defer,
         MetricWriter(workdir, start, config.log.tensorboard) as writer,
         bar(total=steps, initial=start) as progress,
     ):
         for before, done in spans(start, steps, steps_together(), periods):
-            if done - before == 1:
-                state, metrics = train_step(state, teacher, batches(before))
-            else:
-                state, metrics = train_steps(state, teacher, batches.several(before, done))
+            begins = before != start and done - before not in lengths  # another program, which compiles
+            lengths.add(done - before)
+            with clock.pause() if begins else contextlib.nullcontext():
+                if done - before == 1:
+                    state, metrics = train_step(state, teacher, batches(before))
+                else:
+                    state, metrics = train_steps(state, teacher, batches.several(before, done))
             pending.append((range(before + 1, done + 1), metrics))
             if before == start:
                 jax.block_until_ready(metrics)

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from craft_jax import streams
@@ -50,9 +51,9 @@ def test_a_key_that_comes_later_changes_no_name(tmp_path, monkeypatch):
     assert kept.name_of(run, SHA) == before
     later = run.config.copy_and_resolve_references().unlock()
     later.brand_new = 3
-    assert kept.name_of(plan.Run("erm", 0, run.spec, (), later, run.workdir), SHA) == before
+    assert kept.name_of(plan.Run("erm", 0, run.spec, (), later, run.workdir, ""), SHA) == before
     later.brand_new = 4
-    assert kept.name_of(plan.Run("erm", 0, run.spec, (), later, run.workdir), SHA) != before
+    assert kept.name_of(plan.Run("erm", 0, run.spec, (), later, run.workdir, ""), SHA) != before
 
 
 def finish(run, **changes):
@@ -90,8 +91,9 @@ def test_a_result_of_other_draws_is_refused(tmp_path):
     run = run_of(tmp_path / "a")
     finish(run, draws="old")
     kept.keep(run, tmp_path / "kept")
-    with pytest.raises(CheckpointError, match=f"of draws old, this version's are {streams.DRAWS}"):
-        kept.result_path(run_of(tmp_path / "b"), tmp_path / "kept", [])
+    for out in ("a", "b"):  # its own directory, and the folder
+        with pytest.raises(CheckpointError, match=f"of draws old, this version's are {streams.DRAWS}"):
+            kept.result_path(run_of(tmp_path / out), tmp_path / "kept", [])
 
 
 def test_a_teacher_is_found_by_its_recipe(tmp_path):
@@ -100,11 +102,41 @@ def test_a_teacher_is_found_by_its_recipe(tmp_path):
     place.mkdir(parents=True)
     wanted = tree.teacher_config(run.config)
     (place / "config.json").write_text(json.dumps(tree.to_json(wanted)))
-    assert kept.find_teacher(run.config, [place]) is None  # not done
+    (place / "dataset.json").write_text(json.dumps({"fingerprint": "f"}))
+    assert kept.find_teacher(run, [place]) is None  # not done
     (place / "results.json").write_text(json.dumps({"status": "done", "params_sha256": SHA}))
-    assert kept.find_teacher(run.config, [place]) == place
+    assert kept.find_teacher(run, [place]) == place
     assert kept.sha256_of(place) == SHA
     for key, value in (("teacher.epochs", 9), ("data.max_train", 100), ("teacher.seed", 3)):
         other = run_of(tmp_path, {key: value}, "kd", "configs/kd.py:smoke")
-        assert kept.find_teacher(other.config, [place]) is None, key
-    assert kept.find_teacher(run_of(tmp_path).config, [place]) is None  # ERM has none
+        assert kept.find_teacher(other, [place]) is None, key
+    assert kept.find_teacher(run_of(tmp_path), [place]) is None  # ERM has none
+
+
+def save_images(path, brightness):
+    rng = np.random.default_rng(0)
+    images = {
+        f"{part}_images": rng.integers(0, brightness, (40, 16, 16, 3), np.uint8) for part in ("train", "test")
+    }
+    np.savez(path, **images, **{f"{part}_labels": np.arange(40) % 2 for part in ("train", "test")})
+
+
+def test_other_images_of_ones_own_are_another_study(tmp_path):
+    """The path of an .npz file says nothing: its images do."""
+    runs = []
+    for place, brightness in (("a", 100), ("b", 100), ("c", 200)):
+        (tmp_path / place).mkdir()
+        save_images(tmp_path / place / "mine.npz", brightness)
+        settings = {"data.name": "npz", "data.dir": str(tmp_path / place / "mine.npz")}
+        runs.append(run_of(tmp_path / place, settings))
+    names = [kept.name_of(run, SHA) for run in runs]
+    assert names[0] == names[1] != names[2]
+    recipes = [plan.teacher_recipe(run.config, run.data) for run in runs]
+    assert recipes[0] == recipes[1] != recipes[2]
+
+
+def test_published_files_of_another_folder_are_another_result(tmp_path):
+    files = {"eval.source": "cifar10_c", "eval.dir": "one"}
+    assert kept.name_of(run_of(tmp_path, files), SHA) != kept.name_of(
+        run_of(tmp_path, files | {"eval.dir": "other"}), SHA
+    )

@@ -3,14 +3,18 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from craft_jax.study import Arm, Study, plan, process, progress, runner, store
+from craft_jax import files, streams
+from craft_jax.errors import CheckpointError
+from craft_jax.study import Arm, Comparison, Study, plan, process, progress, runner, store
 
 # What a run's process does, by the name of its arm; it notes when it began and ended.
 PRETEND = """
@@ -36,7 +40,8 @@ time.sleep(1.0)
 if arm.startswith("slow") and not os.path.exists(os.path.join(workdir, "twice")):
     open(os.path.join(workdir, "twice"), "w").close()
     time.sleep(60)
-json.dump({"status": "done", "teacher": None}, open(os.path.join(workdir, "results.json"), "w"))
+made = {"status": "done", "teacher": None, "resumed_from": [0], "draws": DRAWS}
+json.dump(made, open(os.path.join(workdir, "results.json"), "w"))
 note("end")
 """
 
@@ -47,7 +52,8 @@ def pretend(tmp_path, monkeypatch):
 
     def command(run, more=()):
         teacher = str(run.config.method == "kd")
-        return [sys.executable, "-c", PRETEND, run.arm, str(run.workdir), teacher]
+        program = PRETEND.replace("DRAWS", repr(streams.DRAWS))
+        return [sys.executable, "-c", program, run.arm, str(run.workdir), teacher]
 
     monkeypatch.setattr(plan.Run, "command", command)
 
@@ -142,3 +148,90 @@ def test_time_left_is_of_measured_steps(tmp_path):
     assert fractions == {b0: 0.5}
     assert pace.seconds(states, fractions) == pytest.approx((16 + 5) + 15 + (32 + 5))
     assert "about 0:00:20 left" in progress.counts(states, 40.0, 2)
+
+
+def test_a_result_that_cannot_be_kept_fails_its_run_alone(pretend, monkeypatch, capsys):
+    def full(self, run):
+        if run.arm == "a":
+            raise OSError(28, "No space left on device")
+        return finish(self, run)
+
+    finish = store.Store.finish
+    monkeypatch.setattr(store.Store, "finish", full)
+    status, events, _ = pretend(["a", "b"])
+    assert status == runner.FAILED and events[-1] == "end b"
+    assert "failed: a/seed0: done, but its result could not be kept: [Errno 28]" in capsys.readouterr().err
+
+
+def test_a_directory_in_which_a_process_works_is_waited_for(pretend, tmp_path):
+    """As of a study that was killed, whose run is still saving."""
+    place = tmp_path / "out" / "a" / "seed0" / ".lock"
+    held = threading.Event()
+
+    def hold():
+        with files.lock(place, wait=False):
+            held.set()
+            time.sleep(2)
+            (tmp_path / "out" / "events").write_text("let go\n")
+
+    threading.Thread(target=hold, daemon=True).start()
+    assert held.wait(10)
+    status, events, _ = pretend(["a"])
+    assert status == 0 and events == ["let go", "begin a", "end a"]
+
+
+def test_a_run_ends_with_its_study(tmp_path):
+    """A study that dies without a word takes its runs along (Linux)."""
+    script = (
+        "import sys, time\n"
+        "from craft_jax.study.process import Process\n"
+        "wait = 'import time; print(1, flush=True); time.sleep(60)'\n"
+        "p = Process([sys.executable, '-c', wait], sys.argv[1], {}, None)\n"
+        "print(p._process.pid, flush=True); time.sleep(60)\n"
+    )
+    study = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    pid = int(study.stdout.readline())
+    wait_for(lambda: (tmp_path / "log.txt").read_text())
+    study.kill()
+    study.wait()
+    wait_for(lambda: not running(pid))
+
+
+def wait_for(condition):
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def running(pid):
+    """Whether a process is there and has not ended; one that nobody waits for stays as a zombie."""
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_what_was_planned_stays_so(tmp_path):
+    options = SimpleNamespace(study="x.py", out=str(tmp_path / "out"), results=str(tmp_path / "kept"))
+    arms = {name: Arm("configs/erm.py:smoke", {"epochs": 1}) for name in ("a", "b")}
+    planned = (Comparison("a", "b", "robust"),)
+
+    def make(study, everywhere=()):
+        return store.Store(study, "x", "", options, plan.runs(study, options.out, everywhere), everywhere)
+
+    make(Study(arms, (0,), "a", planned), [("log.every_steps", "7")]).write_manifests()
+    more = arms | {"c": Arm("configs/erm.py:smoke")}
+    make(Study(more, (0, 1), "a", planned))  # arms and seeds may come
+    for other, what in (
+        (Study(arms, (0,), "a", (Comparison("b", "a", "robust"),)), "comparisons"),
+        (Study(arms, (0,), "b", planned), "baseline"),
+        (
+            Study(arms | {"b": Arm("configs/erm.py:smoke", {"epochs": 2})}, (0,), "a", ()),
+            "comparisons, arm b",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=f"a study with other {what};"):
+            make(other)
+    with pytest.raises(CheckpointError, match="a study with other arm [ab], arm [ab];"):
+        make(Study(arms, (0,), "a", planned), [("batch_size", "16")])

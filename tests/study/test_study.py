@@ -1,6 +1,7 @@
 """Whole studies by the command: killed and continued, and continued on another machine."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,3 +117,30 @@ def test_bad_words_are_told_at_once(file, capsys):
     assert command.main([str(file), "--out=x", "--config.epochs=none"]) == 2
     said = capsys.readouterr().err
     assert "arm erm: config.epochs: 'none'" in said and "arm kd: config.epochs: 'none'" in said
+
+
+def test_two_teachers_of_one_recipe_are_refused(file, undisturbed, tmp_path, capsys):
+    runs, kept = undisturbed
+    (teacher,) = (kept / "teachers").iterdir()
+    shutil.copytree(kept, tmp_path / "kept")
+    other = tmp_path / "kept" / "teachers" / "other"
+    shutil.copytree(teacher, other)
+    result = json.loads((other / "results.json").read_text())
+    (other / "results.json").write_text(json.dumps(result | {"params_sha256": "another"}))
+    words = [str(file), f"--out={tmp_path / 'out'}", f"--results={tmp_path / 'kept'}"]
+    assert command.main(words) == 2
+    assert "two teachers of one recipe" in capsys.readouterr().err
+
+
+def test_a_large_teacher_is_kept_without_its_weights(file, undisturbed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command.store.kept, "MOST_BYTES", 1000)
+    runs, _ = undisturbed
+    shutil.copytree(runs, tmp_path / "runs")
+    folder = tmp_path / "kept"
+    assert command.main([str(file), f"--out={tmp_path / 'runs'}", f"--results={folder}"]) == 0
+    (teacher,) = (folder / "teachers").iterdir()
+    assert not (teacher / "model.safetensors").exists() and (teacher / "results.json").exists()
+    # What is done counts elsewhere; a run that needs the teacher says what is missing.
+    assert command.main([f"{file}:craft", f"--out={tmp_path / 'b'}", f"--results={folder}"]) == 1
+    said = capsys.readouterr().err
+    assert "failed: craft/seed0:" in said and "kept without its weights" in said
