@@ -233,5 +233,5 @@ def test_what_was_planned_stays_so(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=f"a study with other {what};"):
             make(other)
-    with pytest.raises(CheckpointError, match="a study with other arm [ab], arm [ab];"):
+    with pytest.raises(CheckpointError, match=r"a study with other arm [ab], arm [ab];"):
         make(Study(arms, (0,), "a", planned), [("batch_size", "16")])

@@ -120,7 +120,7 @@ def test_bad_words_are_told_at_once(file, capsys):
 
 
 def test_two_teachers_of_one_recipe_are_refused(file, undisturbed, tmp_path, capsys):
-    runs, kept = undisturbed
+    kept = undisturbed[1]
     (teacher,) = (kept / "teachers").iterdir()
     shutil.copytree(kept, tmp_path / "kept")
     other = tmp_path / "kept" / "teachers" / "other"
