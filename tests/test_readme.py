@@ -37,7 +37,7 @@ def test_the_worked_example_of_a_new_method_trains(tmp_path, make_config, digits
 
 def test_every_config_and_script_that_the_readme_names_is_there():
     root = Path(__file__).parent.parent
-    named = set(re.findall(r"(?:configs|launch)/\w+\.(?:py|sh)", README))
+    named = set(re.findall(r"(?:configs|launch)/[\w/]+\.(?:py|sh)", README))
     assert named
     for path in named:
         assert (root / path).is_file(), path
