@@ -37,7 +37,7 @@ def name_of_draws():
 
 def _draws():
     index = np.arange(3)
-    for name, severity in itertools.product(corruptions.CIFAR10_C, corruptions.SEVERITIES):
+    for name, severity in itertools.product(corruptions.NAMES, corruptions.SEVERITIES):
         keys = corruption_keys(name, severity, index)
         yield jax.random.key_data(keys)
         yield jax.vmap(lambda key: draws.bits(key, (64,)))(keys)
@@ -68,7 +68,7 @@ def evaluated():
         f"{name} {severity}": levels(
             corruptions.corrupt(corruption_keys(name, severity, index), images, name, severity)
         )
-        for name, severity in itertools.product(corruptions.CIFAR10_C, corruptions.SEVERITIES)
+        for name, severity in itertools.product(corruptions.NAMES, corruptions.SEVERITIES)
     }
 
 

@@ -106,8 +106,7 @@ _WAY_OUT = "another name (--eval_name=NAME), or move the file away"
 def _settings(config, result):
     """{what: value} of what an evaluation's figures depend on, the student aside."""
     where = targets.comparable(result)
-    keys = [
-        key for key in _KEYS if key not in ("split", "dir", "max_examples")
-    ]  # known by what was found there
+    found = ("split", "dir", "max_examples")  # known by what was found there
+    keys = [key for key in _KEYS if key not in found]
     del where["cells"]
     return where | {f"eval.{key}": config["eval"].get(key) for key in keys}

@@ -15,9 +15,7 @@ LEAST_PAIRS = 3  # for a test: with two, t has one degree of freedom and says ne
 LEAST_PAIRS_WILCOXON = 6  # with five, its least two-sided p is 2 / 2^5 = 0.0625
 RESAMPLES = 10_000
 _SEED = 0  # of the bootstrap: the same files give the same interval
-_DECIMALS = (
-    9  # beyond these, differences of figures differ by rounding alone: 1/75 of an image in 10,000 is 1e-4
-)
+_DECIMALS = 9  # beyond them differences differ by rounding alone: 1/75 of an image in 10,000 is 1e-4
 
 
 class Spread(NamedTuple):

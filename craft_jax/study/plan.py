@@ -13,7 +13,7 @@ from craft_jax import data, methods
 from craft_jax.config import command, reader, rules, tree
 from craft_jax.errors import ConfigError
 from craft_jax.evaluation.robustness import METRICS
-from craft_jax.study.definition import Arm, Study
+from craft_jax.study.definition import Arm, Comparison, Study
 
 # What two arms must share for their difference, seed by seed, to be the method's and nothing else's.
 _SHARED = ("data.", "eval.", "batch_size", "student.", "dtype", "precision")
@@ -86,6 +86,8 @@ def runs(study: Study, out: str | Path, everywhere: Sequence[tuple[str, str]] = 
     Raises:
       ConfigError: the message lists every fault of every arm, and comparisons that could not be paired.
     """
+    if faults := list(_strangers(study)):
+        raise ConfigError("\n".join(faults))  # nothing more can be asked of it
     faults = list(_faults(study))
     planned, fingerprints = [], {}
     for name, arm in study.arms.items():
@@ -95,14 +97,15 @@ def runs(study: Study, out: str | Path, everywhere: Sequence[tuple[str, str]] = 
             faults += [f"arm {name}: {line}" for line in str(error).splitlines()]
         else:
             planned.append((name, arm, config, overrides))
-            fingerprints[name] = _fingerprint(config)
+            if _data(config) not in fingerprints:
+                fingerprints[_data(config)] = _fingerprint(config)
     configs = {name: config for name, _, config, _ in planned}
     faults += _unpaired(study, configs)
     if faults:
         raise ConfigError("\n".join(faults))
     seeds = list(dict.fromkeys(s for arm in study.arms.values() for s in (*study.seeds, *arm.seeds)))
     return [
-        _run(name, seed, arm, config, overrides, Path(out), fingerprints[name])
+        _run(name, seed, arm, config, overrides, Path(out), fingerprints[_data(config)])
         for seed in seeds
         for name, arm, config, overrides in planned
         if seed in (arm.seeds or study.seeds)
@@ -114,6 +117,11 @@ def _run(name, seed, arm, config, overrides, out, fingerprint):
     config.seed = seed
     overrides = (*overrides, ("seed", str(seed)))
     return Run(name, seed, arm.config, overrides, config, out / name / f"seed{seed}", fingerprint)
+
+
+def _data(config):
+    """What names the images of a configuration: arms mostly share them."""
+    return tuple(tree.flatten(config.data).items())
 
 
 def _fingerprint(config):
@@ -148,6 +156,16 @@ def text_of(value) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def _strangers(study):
+    """Parts of a Study that are of another type."""
+    for name, arm in study.arms.items():
+        if not isinstance(arm, Arm):
+            yield f"arm {name}: {type(arm).__name__}; allowed: a study.Arm"
+    for planned in study.comparisons:
+        if not isinstance(planned, Comparison):
+            yield f"comparisons: {planned!r}; allowed: a study.Comparison"
+
+
 def _faults(study):
     """What is wrong with a Study whatever its arms' configurations are."""
     if not study.arms:
@@ -155,9 +173,7 @@ def _faults(study):
     for name, arm in study.arms.items():
         if not command.is_eval_name(name) or name == "teachers" or re.fullmatch(r"seed\d+", name):
             yield f"arm {name!r}: allowed: {command.EVAL_NAME_MEANS}; not teachers, not seedN"
-        if not isinstance(arm, Arm):
-            yield f"arm {name}: {type(arm).__name__}; allowed: a study.Arm"
-        elif not (arm.seeds or study.seeds):
+        if not (arm.seeds or study.seeds):
             yield f"arm {name}: no seeds; allowed: at least one, in Study.seeds or Arm.seeds"
         elif len(set(arm.seeds or study.seeds)) < len(arm.seeds or study.seeds):
             yield f"arm {name}: a seed twice in {arm.seeds or study.seeds}"

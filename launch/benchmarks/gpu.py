@@ -1,13 +1,14 @@
 """The step as XLA compiles it for an NVIDIA H100, on a machine that has none.
 
     python3 -m venv /tmp/cuda && /tmp/cuda/bin/pip install -r requirements.txt "jax[cuda12]"    # 5.6 GB
-    /tmp/cuda/bin/python launch/bench.py gpu [--method=craft] [--devices=1] [--json]
+    /tmp/cuda/bin/python launch/bench.py gpu [--method=craft] [--devices=1] [--steps=1] [--json]
 
 The CUDA wheels bring XLA's compiler for GPUs, which needs neither a GPU nor a driver. The step is that of the
 paper's preset (configs/METHOD.py: batch 128, ResNet-56 to ResNet-20, M = 2), at 32x32, with 50,000 training
 images behind it. Nothing runs, so there are no times but the compiler's, and kernels are not tuned: what a
 real H100 runs may differ in kind, not in how often the GPU waits for the host. Lines of log about a plugin
-that is registered already, or about CUB's scratch sizes, mean nothing.
+that is registered already, or about CUB's scratch sizes, mean nothing. With --steps=10 it is the dispatch
+of ten steps that training makes on a GPU, and all figures are of the ten.
 
 Printed, and the keys of --json (one object, the last line):
 
@@ -35,7 +36,7 @@ from jax.experimental import topologies
 
 from craft_jax.mesh import replicated_on, split_over
 from craft_jax.methods import METHODS
-from craft_jax.training.step import init_state, jit_step
+from craft_jax.training.step import init_state, jit_step, jit_steps
 from launch.benchmarks import hlo, setting
 
 _INSTALL = 'python3 -m venv /tmp/cuda && /tmp/cuda/bin/pip install -r requirements.txt "jax[cuda12]"'
@@ -62,17 +63,20 @@ def main(argv):
     )
     parser.add_argument("--method", choices=METHODS, default="craft")
     parser.add_argument("--devices", type=int, default=1, help="H100s in one machine; default 1")
+    parser.add_argument("--steps", type=int, default=1, help="in one dispatch; default 1")
     parser.add_argument("--json", action="store_true", help="the figures as JSON in the last line")
     arguments = parser.parse_args(argv)
     config = setting.configuration(arguments.method)
     if arguments.devices < 1 or config.batch_size % arguments.devices:
         parser.error(f"--devices={arguments.devices}; allowed: what divides the batch, {config.batch_size}")
+    if arguments.steps < 1:
+        parser.error(f"--steps={arguments.steps}; allowed: at least 1")
     try:
         mesh = h100_mesh(arguments.devices)
     except NotImplementedError:
         print(f"bench.py gpu: JAX's CUDA wheels are not installed here; {_INSTALL}", file=sys.stderr)
         sys.exit(2)
-    report(arguments.method, arguments.devices, *compile_step(config, mesh), arguments.json)
+    report(arguments, *compile_step(config, mesh, arguments.steps))
 
 
 def h100_mesh(devices):
@@ -82,20 +86,22 @@ def h100_mesh(devices):
     return jax.sharding.Mesh(np.array(topology.devices), ("data",))
 
 
-def compile_step(config, mesh):
-    """(the compiled step of a configuration on a mesh, seconds of compiling); from shapes alone."""
+def compile_step(config, mesh, steps):
+    """(the compiled steps of a configuration on a mesh, seconds of compiling); from shapes alone."""
     dataset = setting.generated(images=0)
     run = setting.run_of(config, dataset)._replace(mesh=mesh)
-    whole, split = replicated_on(mesh), split_over(mesh)
+    stack = (steps,) if steps > 1 else ()
+    whole, split = replicated_on(mesh), split_over(mesh, axis=len(stack))
     state = shapes_of(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels), whole)
     teacher = shapes_of(functools.partial(setting.teacher_variables, run), whole)
-    size = config.batch_size
+    size = (*stack, config.batch_size)
     batch = {
-        "image": jax.ShapeDtypeStruct((size, *setting.SHAPE), np.uint8, sharding=split),
-        "label": jax.ShapeDtypeStruct((size,), np.int32, sharding=split),
-        "index": jax.ShapeDtypeStruct((size,), np.int32, sharding=split),
+        "image": jax.ShapeDtypeStruct((*size, *setting.SHAPE), np.uint8, sharding=split),
+        "label": jax.ShapeDtypeStruct(size, np.int32, sharding=split),
+        "index": jax.ShapeDtypeStruct(size, np.int32, sharding=split),
     }
-    return setting.compiled(jit_step(run).lower(state, teacher, batch))
+    jitted = jit_steps(run) if stack else jit_step(run)
+    return setting.compiled(jitted.lower(state, teacher, batch))
 
 
 def shapes_of(function, sharding):
@@ -105,19 +111,21 @@ def shapes_of(function, sharding):
     )
 
 
-def report(method, devices, compiled, seconds, as_json):
+def report(arguments, compiled, seconds):
+    method, devices = arguments.method, arguments.devices
+    each = "a step" if arguments.steps == 1 else f"in {arguments.steps} steps"
     counts = hlo.count(compiled.as_text())
     temporary = compiled.memory_analysis().temp_size_in_bytes
     kinds = ", ".join(f"{number} {kind}" for kind, number in counts.kinds.most_common(8))
     least = "at least " * (counts.unknown_loops > 0)
     print(f"{method}, {devices} x NVIDIA H100, JAX {jax.__version__}")
     print(f"compile           {seconds:.0f} s")
-    print(f"launches          {least}{counts.launches} a step: {kinds} ...")
-    print(f"conditionals      {counts.conditionals}: {least}{counts.waits} waits for the host a step")
+    print(f"launches          {least}{counts.launches} {each}: {kinds} ...")
+    print(f"conditionals      {counts.conditionals}: {least}{counts.waits} waits for the host {each}")
     print(f"loops             {counts.loops}, {counts.unknown_loops} of unknown length")
-    print(f"collectives       {counts.collectives} a step")
+    print(f"collectives       {counts.collectives} {each}")
     print(f"temporary memory  {temporary / 2**20:.0f} MiB a device")
-    if as_json:
+    if arguments.json:
         facts = {
             "method": method,
             "devices": devices,

@@ -169,6 +169,7 @@ def test_bad_arguments_are_named(arguments, named, capsys):
     ("options", "named"),
     [
         (["--devices=3"], "--devices=3; allowed"),
+        (["--steps=0"], "--steps=0; allowed"),
         pytest.param(
             ["--json"],
             'pip install -r requirements.txt "jax[cuda12]"',

@@ -127,3 +127,13 @@ def test_a_file_that_is_no_study_is_refused_in_words(tmp_path):
         "def get_study(preset):\n  return Study({}, (), preset)\n"
     )
     assert plan.read(f"{file}:a,b") == (Study({}, (), "a,b"), "mine_a_b", "Why?\n\nBecause.")
+
+
+def test_parts_of_another_type_are_told(tmp_path):
+    odd = Study({"kd": "configs/kd.py", "erm": Arm("configs/erm.py:smoke")}, (0,), "erm", (("kd", "erm"),))
+    with pytest.raises(ConfigError) as caught:
+        plan.runs(odd, tmp_path)
+    assert str(caught.value).splitlines() == [
+        "arm kd: str; allowed: a study.Arm",
+        "comparisons: ('kd', 'erm'); allowed: a study.Comparison",
+    ]

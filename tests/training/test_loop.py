@@ -51,3 +51,4 @@ def test_the_step_that_is_not_finite_is_told(make_config, digits, tmp_path, monk
             train.train_and_evaluate(config, tmp_path / str(together), digits)
         stopped[together] = stop.value.facts["stopped_at_step"]
     assert stopped[1] == stopped[4]
+    assert 1 < stopped[4] < 4, "or the first or last of a dispatch would be told all the same"
