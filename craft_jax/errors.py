@@ -19,6 +19,10 @@ class CheckpointError(CraftError, ValueError):
     """A working directory or checkpoint that does not fit the run that asks for it."""
 
 
+class CheckpointDamaged(CheckpointError):
+    """What was saved does not come back as it was."""
+
+
 class NumericsError(CraftError, ArithmeticError):
     """An installation whose sums are wrong, or known to be; the message says which to install."""
 

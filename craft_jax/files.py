@@ -1,7 +1,12 @@
-"""Small files: JSON and arrays written whole or not at all, and locks that die with their process."""
+"""Small files: JSON and arrays written whole or not at all, and locks that die with their process.
+
+A JSON object carries the SHA-256 of the rest of it as its last entry, its seal: what a disk or a hand has
+changed since is noticed on reading.
+"""
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from craft_jax.errors import CheckpointError
+
+SEAL = "sha256"
 
 
 @contextlib.contextmanager
@@ -26,9 +33,16 @@ def whole(path):
 
 
 def write_json(path, tree):
-    """Write JSON, whole or not at all."""
+    """Write JSON, whole or not at all; an object with its seal, which `read_json` takes off again."""
+    tree = json.loads(json.dumps(tree))  # as it will be read: keys are strings, tuples lists
+    if isinstance(tree, dict):
+        tree[SEAL] = _seal(tree)
     with whole(path) as temporary:
         temporary.write_text(json.dumps(tree, indent=2) + "\n")
+
+
+def _seal(tree):
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def copy(source, target):
@@ -44,11 +58,27 @@ def write_npz(path, arrays):
 
 
 def read_json(path):
-    """Read a JSON file.
+    """Read a JSON file, without its seal. One of an older version, or of another program, has none.
 
     Raises:
-      CheckpointError: no such file, or not JSON.
+      CheckpointError: no such file, not JSON, or not what was sealed.
     """
+    tree = _parsed(path)
+    seal = tree.pop(SEAL, None) if isinstance(tree, dict) else None
+    if seal not in (None, _seal(tree)):
+        raise CheckpointError(
+            f"{path}: damaged, or edited by hand: its {SEAL} is not that of the rest. "
+            f"Without its entry {SEAL!r} it is taken as it is"
+        )
+    return tree
+
+
+def is_sealed(path):
+    """Whether a JSON file is of a version that seals what it writes."""
+    return SEAL in _parsed(path)
+
+
+def _parsed(path):
     try:
         return json.loads(Path(path).read_text())
     except FileNotFoundError as error:

@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import craft_jax
-from craft_jax import data
+from craft_jax import data, files
 from craft_jax.config.tree import from_json
 from craft_jax.evaluation import correctness
 
@@ -113,9 +113,9 @@ def test_evaluation_alone_gives_the_same_figures_and_leaves_the_result(finished)
 def test_evaluation_without_its_teacher_says_so(finished, tmp_path):
     base, _, _ = finished
     shutil.copytree(base / "craft", tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "teacher.json").read_text())
+    record = files.read_json(tmp_path / "run" / "teacher.json")
     record["checkpoint"] = str(tmp_path / "gone")
-    (tmp_path / "run" / "teacher.json").write_text(json.dumps(record))
+    files.write_json(tmp_path / "run" / "teacher.json", record)
     done = run("--mode=eval", f"--workdir={tmp_path / 'run'}")
     assert "note: evaluated without its teacher: " in done.stderr and str(tmp_path / "gone") in done.stderr
     measured = json.loads((tmp_path / "run" / "eval" / "regenerated.json").read_text())

@@ -7,7 +7,6 @@ Any other N and image size is read too, as `launch/make_cifar_c.py` writes them.
 
 import functools
 import hashlib
-import json
 import tokenize
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from craft_jax import files
 from craft_jax.data import shifted_tfds
 from craft_jax.data.dataset import Dataset, foreign
 from craft_jax.data.shifted_match import LEAST_SHARE, share_found
@@ -195,7 +195,7 @@ def _read_note(directory, names):
     if not path.exists():
         return None, []
     try:
-        note = json.loads(path.read_text())
+        note = files.read_json(path)
         there = [f"{name}.npy" for name in names if (directory / f"{name}.npy").exists()]
         foreign_files = [file for file in there if file not in note["files"]]
         note["data"]["name"]  # for `_strangers`

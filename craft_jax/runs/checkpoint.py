@@ -1,10 +1,16 @@
-"""Checkpoints: the whole state of a run in DIR/checkpoints/STEP, by Orbax."""
+"""Checkpoints: the whole state of a run in DIR/checkpoints/STEP, by Orbax.
+
+Orbax and TensorStore check the form of their files and not the values in them: of single flipped bits about
+half come back as other numbers, without a word. So a step holds the SHA-256 of every leaf, written with it.
+"""
 
 import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,7 +19,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from craft_jax.errors import CheckpointError
+from craft_jax import files
+from craft_jax.errors import CheckpointDamaged, CheckpointError
 
 # Orbax's name of old for what a step holds; kept, so that the runs of every version lie alike.
 _ITEM = "default"
@@ -35,6 +42,8 @@ _DAMAGE_WORDS = (
     "Error reading",
 )
 
+_DAMAGED = "damaged; move it away to go on from an earlier one"
+
 # Orbax and its helpers report every file at INFO and WARNING; a run's first lines are for the user.
 absl.logging.set_verbosity(absl.logging.ERROR)
 # Where reading fails, one failure is told; asyncio would print those of the other arrays around it.
@@ -55,7 +64,8 @@ class Checkpoints:
           workdir: the run's working directory.
           keep: how many steps stay, the newest.
         """
-        self._directory = Path(workdir).absolute() / "checkpoints"
+        self._workdir = Path(workdir).absolute()
+        self._directory = self._workdir / "checkpoints"
         self._steps = ocp.training.Checkpointer(
             self._directory,
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
@@ -63,15 +73,13 @@ class Checkpoints:
         )
         self._saving = None
 
-    def latest_step(self):
-        """The newest whole step, None where there is none."""
-        latest = self._steps.latest
-        return None if latest is None else latest.step
-
     def save(self, step, state):
         """Start to save `state`, which may be donated at once, as `step`; it is there when `wait` returns."""
         self.wait()
-        self._saving = self._steps.save_async(step, state, checkpointable_name=_ITEM, force=True)
+        record = {"step": step, "sha256": sums(state)}
+        self._saving = self._steps.save_async(
+            step, state, checkpointable_name=_ITEM, force=True, custom_metadata=record
+        )
 
     def wait(self):
         """Wait until what was saved is on disk; raises what went wrong with it."""
@@ -81,21 +89,52 @@ class Checkpoints:
             saving.result()
 
     def restore(self, abstract_state):
-        """The newest state.
+        """The newest state that is whole. Damaged ones after it are moved to DIR/damaged, and told.
 
         Args:
           abstract_state: the expected tree of ShapeDtypeStructs with shardings.
         Returns:
-          The state, with those shapes, types and shardings.
+          (step, state), the state with those shapes, types and shardings; None where nothing is saved.
         Raises:
-          CheckpointError: the stored tree has other leaves (all are listed), or cannot be read.
+          CheckpointDamaged: not one of them is whole; they are left where they are.
+          CheckpointError: the stored tree has other leaves (all are listed), or cannot be read now.
         """
-        place = self._directory / str(self.latest_step())
+        damaged = {}
+        for step in sorted((kept.step for kept in self._steps.checkpoints), reverse=True):
+            try:
+                state = self._restored(self._directory / str(step), abstract_state)
+            except CheckpointDamaged as error:
+                damaged[step] = error
+            else:
+                self._put_aside(damaged)
+                return step, state
+        if damaged:
+            raise CheckpointDamaged("\n".join(map(str, damaged.values())))
+        return None
+
+    def _restored(self, place, abstract_state):
         with _reading(place):
-            stored = _leaves(_stored(place))
-        _check_leaves(place, stored, _leaves(abstract_state))
+            described, recorded = _stored(place)
+        stored, expected = _leaves(described), _leaves(abstract_state)
+        if recorded and recorded["sha256"].keys() == expected.keys() != stored.keys():
+            raise CheckpointDamaged(f"{place}: {_DAMAGED} (other arrays than were saved)")
+        _check_leaves(place, stored, expected)
         with _reading(place):
-            return ocp.load(place, abstract_state, checkpointable_name=_ITEM)
+            state = ocp.load(place, abstract_state, checkpointable_name=_ITEM)
+        _check_sums(self._workdir, place, state, recorded)
+        return state
+
+    def _put_aside(self, damaged):
+        """Move damaged steps out of the way of those that will have their numbers."""
+        for step, error in damaged.items():
+            aside = self._workdir / "damaged" / str(step)
+            while aside.exists():
+                aside = aside.with_name(aside.name + "_")
+            aside.parent.mkdir(exist_ok=True)
+            os.rename(self._directory / str(step), aside)
+            print(f"note: {error}; moved to {aside}, going on from an earlier step", file=sys.stderr)
+        if damaged:
+            self._steps.reload()
 
     def __enter__(self):
         return self
@@ -124,7 +163,8 @@ def restore_student(workdir):
     Returns:
       (variables, step): {"params", "batch_stats"} as NumPy arrays, and the step they are of.
     Raises:
-      CheckpointError: no checkpoint there, or it cannot be read.
+      CheckpointDamaged: the newest is damaged. An earlier one is not taken for it.
+      CheckpointError: no checkpoint there, or it cannot be read now.
     """
     directory = Path(workdir).absolute() / "checkpoints"
     if not directory.is_dir():
@@ -135,22 +175,42 @@ def restore_student(workdir):
         raise CheckpointError(f"{directory}: empty; give the --workdir of a training run")
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with _reading(directory / str(step)):
+        described, recorded = _stored(directory / str(step))
         abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device),
-            _stored(directory / str(step)),
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), described
         )
         state = ocp.load(directory / str(step), abstract, checkpointable_name=_ITEM)
+    _check_sums(Path(workdir), directory / str(step), state, recorded)
     return jax.tree.map(np.asarray, state["student"]), step
 
 
 def _stored(place):
-    """The tree of a stored state, its leaves with shape and dtype."""
-    described = ocp.metadata(place, checkpointable_name=_ITEM).metadata
-    if described is not None:
-        return described
-    # Orbax keeps to itself why it could not read the description: loading says why.
-    with warnings.catch_warnings(action="ignore"):
-        return ocp.load(place, checkpointable_name=_ITEM)
+    """(the tree of a stored state, its leaves with shape and dtype; what `save` noted of it, or None)."""
+    found = ocp.metadata(place, checkpointable_name=_ITEM)
+    described = found.metadata
+    if described is None:  # Orbax keeps to itself why it could not read the description: loading says why
+        with warnings.catch_warnings(action="ignore"):
+            described = ocp.load(place, checkpointable_name=_ITEM)
+    return described, found.custom_metadata
+
+
+def _check_sums(workdir, place, state, recorded):
+    """Compare a state with what was noted when it was saved.
+
+    Raises:
+      CheckpointDamaged: it is another, or nothing is noted though the run's version notes it.
+    """
+    if not recorded and not files.is_sealed(workdir / "config.json"):
+        print(f"note: {place} is of an older version, which noted no checksums", file=sys.stderr)
+        return
+    if not recorded or recorded.keys() != {"step", "sha256"}:
+        raise CheckpointDamaged(f"{place}: {_DAMAGED} (its checksums are gone)")
+    if str(recorded["step"]) != place.name:
+        raise CheckpointDamaged(f"{place}: {_DAMAGED} (it is of step {recorded['step']})")
+    found = sums(state)
+    if others := sorted(p for p in found if found[p] != recorded["sha256"].get(p)):
+        some = ", ".join(others[:5]) + (f" and {len(others) - 5} others" if others[5:] else "")
+        raise CheckpointDamaged(f"{place}: {_DAMAGED} (not as saved: {some})")
 
 
 @contextlib.contextmanager
@@ -164,7 +224,9 @@ def _reading(place):
             cause = cause.__cause__
         said = re.split(r"\n| \[tensorstore_spec=", str(cause))[0]
         named = f"{type(cause).__name__}: {said}" if said else type(cause).__name__
-        raise CheckpointError(f"{place}: {_advice(cause, said)} ({named})") from error
+        advice = _advice(cause, said)
+        kind = CheckpointDamaged if advice == _DAMAGED else CheckpointError
+        raise kind(f"{place}: {advice} ({named})") from error
 
 
 def _advice(cause, said):
@@ -174,7 +236,7 @@ def _advice(cause, said):
     if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in said:
         return "memory or open files ran out while loading it; free some and try again, it is untouched"
     if isinstance(cause, _DAMAGE) or said.startswith(_DAMAGE_WORDS):
-        return "damaged; move it away to go on from an earlier one"
+        return _DAMAGED
     return "cannot be read now; nothing says that it is damaged"
 
 
@@ -186,6 +248,17 @@ def path_of(key_path):
 def _leaves(tree):
     flat = jax.tree_util.tree_leaves_with_path(tree)
     return {path_of(path): f"{np.dtype(x.dtype).name}{tuple(x.shape)}" for path, x in flat}
+
+
+def sums(tree):
+    """{path: hex SHA-256 over dtype, shape and bytes} of a tree of arrays, fetched from their devices."""
+    flat = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    found = {}
+    for path, leaf in flat:
+        digest = hashlib.sha256(f"{leaf.dtype}{leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+        found[path_of(path)] = digest.hexdigest()
+    return found
 
 
 def params_sha256(variables):

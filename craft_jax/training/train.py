@@ -97,12 +97,11 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), jax.eval_shape(init)
     )
     with checkpoint.Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
-        start = checkpoints.latest_step() or 0
-        if start:
-            state = checkpoints.restore(abstract)
+        if found := checkpoints.restore(abstract):
+            start, state = found
             print(f"resuming from step {start}", flush=True)
         else:
-            state = jax.jit(init, out_shardings=replicated)()
+            start, state = 0, jax.jit(init, out_shardings=replicated)()
         resumed_from = results.record_resume(workdir, start)
         predict = evaluate.predictor(run.student, run.mesh)
         teacher_variables = jax.device_put(teacher.variables if teacher else (), replicated)

@@ -16,7 +16,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from craft_jax import corruptions, data
+from craft_jax import corruptions, data, files
 from craft_jax.config import rules
 from craft_jax.corruptions.ops import to_unit
 from craft_jax.data import shifted, shifted_tfds, tfds
@@ -302,7 +302,7 @@ def test_our_files_are_in_the_published_types_and_say_what_they_are(made, settin
     assert labels.dtype == np.uint8 and labels.tolist() == digits.test_labels[:33].tolist() * 5
     config = settings(**{"eval.dir": str(made), "eval.corruptions": MADE})
     note = shifted.load(config, digits).record["regenerated"]
-    assert note == json.loads((made / "regenerated.json").read_text())
+    assert note == files.read_json(made / "regenerated.json")
     assert "not the published CIFAR-10-C" in note["what"] and note["images"] == 33
     assert note["data"]["fingerprint"] == digits.fingerprint and set(note["files"]) == {
         f"{n}.npy" for n in MADE

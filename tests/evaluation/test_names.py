@@ -6,7 +6,7 @@ import re
 import pytest
 
 from configs import erm
-from craft_jax import data
+from craft_jax import data, files
 from craft_jax.config import command
 from craft_jax.errors import CheckpointError, ConfigError
 from craft_jax.evaluation import correctness, evaluate, names
@@ -65,7 +65,7 @@ def test_a_trial_leaves_the_full_evaluation(run):
 def test_the_same_name_and_settings_replace(run):
     evaluated, _ = run
     _, path = evaluated("mine")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"step": 1, "params_sha256": "earlier"}))
+    files.write_json(path, files.read_json(path) | {"step": 1, "params_sha256": "earlier"})
     result, again = evaluated("mine", **{"eval.batch_size": 7})  # no figure depends on it
     assert again == path and json.loads(path.read_text())["params_sha256"] == result["params_sha256"]
 

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from craft_jax import files
-from craft_jax.errors import CheckpointError
+from craft_jax.errors import CheckpointDamaged, CheckpointError
 from craft_jax.runs import checkpoint
 
 
@@ -40,7 +40,7 @@ def saved(tmp_path, tree, *steps):
 
 def restored(tmp_path, tree):
     with checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints:
-        return checkpoints.latest_step(), checkpoints.restore(abstract(tree))
+        return checkpoints.restore(abstract(tree))
 
 
 def test_a_state_comes_back_whole(tmp_path):
@@ -58,7 +58,7 @@ def test_a_state_may_be_donated_while_it_is_written(tmp_path):
         checkpoints.save(1, tree)
         tree = step(tree)
         checkpoints.wait()
-        back = checkpoints.restore(abstract(tree))
+        _, back = checkpoints.restore(abstract(tree))
     np.testing.assert_array_equal(back["student"], np.arange(3_000_000, dtype=np.float32))
 
 
@@ -95,7 +95,7 @@ def test_a_save_that_fails_says_so(tmp_path):
         checkpoint.restore_student(tmp_path)
 
 
-def test_what_earlier_versions_wrote_is_read(tmp_path):
+def test_what_earlier_versions_wrote_is_read(tmp_path, capsys):
     with ocp.CheckpointManager(
         tmp_path / "checkpoints",
         options=ocp.CheckpointManagerOptions(max_to_keep=2),
@@ -103,12 +103,19 @@ def test_what_earlier_versions_wrote_is_read(tmp_path):
     ) as old:
         for step in (6, 7):
             old.save(step, args=ocp.args.StandardSave(state()))
+    (tmp_path / "config.json").write_text("{}")
     step, back = restored(tmp_path, state())
+    assert capsys.readouterr().err.endswith("/7 is of an older version, which noted no checksums\n")
     assert step == 7
     jax.tree.map(np.testing.assert_array_equal, back, state())
     np.testing.assert_array_equal(checkpoint.restore_student(tmp_path)[0]["params"]["kernel"], [0, 1, 2])
     saved(tmp_path, state(), 8)  # and goes on beside it
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["7", "8"]
+    (tmp_path / "config.json").unlink()
+    files.write_json(tmp_path / "config.json", {})  # of this version, whose steps have checksums
+    shutil.rmtree(tmp_path / "checkpoints" / "8")
+    with pytest.raises(CheckpointDamaged, match=r"/7: damaged.*its checksums are gone"):
+        checkpoint.restore_student(tmp_path)
 
 
 def test_a_mismatch_lists_every_leaf(tmp_path):
@@ -155,6 +162,57 @@ def test_damage_is_named_with_its_cause(tmp_path, harm, cause):
         with pytest.raises(CheckpointError, match=rf"/7: damaged; move it away .*\({cause}") as error:
             read()
         assert "\n" not in str(error.value)
+
+
+def flipped(path, index=-1):
+    """One bit of a file is another: of its middle byte, or of the one given."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if index < 0 else index] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    """TensorStore takes it for another number: kept apart from compression, that is any bit of an array."""
+    files.write_json(tmp_path / "config.json", {})
+    saved(tmp_path, state(width=30_000), 7)
+    step = tmp_path / "checkpoints" / "7"
+    flipped(arrays(step))
+    for read in (
+        lambda: restored(tmp_path, state(width=30_000)),
+        lambda: checkpoint.restore_student(tmp_path),
+    ):
+        with pytest.raises(CheckpointDamaged, match="/7: damaged"):
+            read()
+    assert step.exists(), "there is nothing to go on from in its place"
+
+
+def test_the_newest_whole_step_is_gone_on_from(tmp_path, capsys):
+    files.write_json(tmp_path / "config.json", {})
+    with checkpoint.Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step in (6, 7, 8):
+            checkpoints.save(step, state() | {"step": jnp.int32(step)})
+        checkpoints.wait()
+    shutil.rmtree(tmp_path / "checkpoints" / "7")
+    shutil.copytree(tmp_path / "checkpoints" / "6", tmp_path / "checkpoints" / "7")
+    flipped(tmp_path / "checkpoints" / "8" / "default" / "manifest.ocdbt")
+    with checkpoint.Checkpoints(tmp_path, keep=3) as checkpoints:
+        step, back = checkpoints.restore(abstract(state()))
+        assert step == 6 == back["step"]
+        notes = capsys.readouterr().err.splitlines()
+        assert len(notes) == 2 and "/8: damaged" in notes[0] and "it is of step 6" in notes[1], notes
+        assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["7", "8"]
+        checkpoints.save(7, state())
+        checkpoints.wait()
+    assert restored(tmp_path, state())[0] == 7
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["6", "7"]
+
+
+def test_no_checksums_is_damage(tmp_path):
+    files.write_json(tmp_path / "config.json", {})
+    saved(tmp_path, state(), 7)
+    (tmp_path / "checkpoints" / "7" / "_CHECKPOINT_METADATA").unlink()
+    with pytest.raises(CheckpointDamaged, match="checksums are gone"):
+        restored(tmp_path, state())
 
 
 def wrapped(cause):
@@ -230,8 +288,21 @@ def test_json_is_replaced_whole(tmp_path):
     files.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
         files.write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert files.read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_changed_record_is_noticed(tmp_path):
+    path = tmp_path / "results.json"
+    files.write_json(path, {"b": {3: (1.5, 2)}, "a": "\u00e4"})
+    assert files.read_json(path) == {"b": {"3": [1.5, 2]}, "a": "\u00e4"} and files.is_sealed(path)
+    text = path.read_text()
+    assert json.loads(text)["sha256"] == hashlib.sha256(b'{"a": "\\u00e4", "b": {"3": [1.5, 2]}}').hexdigest()
+    path.write_text(text.replace("1.5", "1.4"))
+    with pytest.raises(CheckpointError, match=r"results\.json: damaged, or edited by hand"):
+        files.read_json(path)
+    path.write_text('{"b": 1.4}')
+    assert files.read_json(path) == {"b": 1.4} and not files.is_sealed(path)
 
 
 def test_two_processes_write_the_same_json_at_once(tmp_path, monkeypatch):
@@ -245,7 +316,7 @@ def test_two_processes_write_the_same_json_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", interrupted)
     files.write_json(path, {"writer": 1})
-    assert json.loads(path.read_text()) == {"writer": 1}
+    assert files.read_json(path) == {"writer": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 

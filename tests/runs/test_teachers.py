@@ -189,9 +189,9 @@ def test_evaluation_finds_the_teacher_that_was_moved(moved, digits, tmp_path, mo
         config.teacher.checkpoint, config.teacher.cache = "", str(teacher.parent)
     else:
         # Its first run called it elsewhere/run, and so does its configuration; it need not be here.
-        (student / "config.json").write_text(
-            (student / "config.json").read_text().replace(config.teacher.checkpoint, "elsewhere/run")
-        )
+        begun = files.read_json(student / "config.json")
+        begun["teacher"]["checkpoint"] = "elsewhere/run"
+        files.write_json(student / "config.json", begun)
         config.teacher.checkpoint = "elsewhere/run"
         monkeypatch.chdir(tmp_path)
         (student / "results.json").unlink()
@@ -341,7 +341,7 @@ def test_the_teacher_is_frozen_and_not_in_the_students_checkpoint(teacher_run, m
     before = checkpoint.params_sha256(checkpoint.restore_student(teacher_run)[0])
     train.train_and_evaluate(config, tmp_path, digits)
     assert checkpoint.params_sha256(checkpoint.restore_student(teacher_run)[0]) == before
-    stored = checkpoint._stored(tmp_path / "checkpoints" / "4")
+    stored, _ = checkpoint._stored(tmp_path / "checkpoints" / "4")
     assert sorted(stored) == ["memory", "method", "optimizer", "step", "student"]
     assert sorted(stored["method"]) == ["projections"]
 

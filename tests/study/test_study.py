@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from craft_jax import files
 from craft_jax.study import __main__ as command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,8 +126,8 @@ def test_two_teachers_of_one_recipe_are_refused(file, undisturbed, tmp_path, cap
     shutil.copytree(kept, tmp_path / "kept")
     other = tmp_path / "kept" / "teachers" / "other"
     shutil.copytree(teacher, other)
-    result = json.loads((other / "results.json").read_text())
-    (other / "results.json").write_text(json.dumps(result | {"params_sha256": "another"}))
+    result = files.read_json(other / "results.json")
+    files.write_json(other / "results.json", result | {"params_sha256": "another"})
     words = [str(file), f"--out={tmp_path / 'out'}", f"--results={tmp_path / 'kept'}"]
     assert command.main(words) == 2
     assert "two teachers of one recipe" in capsys.readouterr().err

@@ -136,7 +136,7 @@ def test_training_learns_and_writes_a_whole_result(make_config, digits, tmp_path
     config = make_config("erm", epochs=80, **{"log.every_steps": 20, "log.tensorboard": True})
     result = train.train_and_evaluate(config, tmp_path / "run", digits)
     assert result["clean_accuracy"] > 40  # chance is 10; 72 training images
-    on_disk = json.loads((tmp_path / "run" / "results.json").read_text())
+    on_disk = files.read_json(tmp_path / "run" / "results.json")
     assert on_disk == json.loads(json.dumps(result))
     expected = {"status": "done", "method": "erm", "dataset": "digits", "seed": 0, "nan_count": 0}
     assert {k: result[k] for k in expected} == expected
