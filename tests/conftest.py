@@ -37,6 +37,17 @@ TINY = functools.partial(ResNet, 8, stem=4, widths=(4, 4, 8))
 CONFIGS = {"erm": erm, "augmix": augmix, "kd": kd, "attkd": attkd, "crd": crd, "craft": craft}
 
 
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also what is marked slow: minutes more")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def tiny_network():
     """A ResNet-8 of 4 and 8 channels, by the name "tiny" for the length of the session."""

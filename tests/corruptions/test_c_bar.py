@@ -15,6 +15,8 @@ from tests.corruptions.statistics import agreement
 from tests.corruptions.test_helpers import assert_same_statistics, corrupted, photographs
 
 SEVERITIES = (1, 2, 3, 4, 5)
+SHAPES = ((16, 16), (96, 33), (224, 224))
+SOME_SLOW = [pytest.param(s, marks=() if s in (1, 4) else pytest.mark.slow) for s in SEVERITIES]
 TEN = corruptions.CIFAR10_C_BAR
 RANDOM = [name for name in TEN if REFERENCES[name].draw is not nothing]
 # SciPy rounds what is halfway between two levels either way: one sum of a channel in 36.
@@ -28,10 +30,10 @@ def keys(count):
 # ---------------------------------------------------------------- with given draws
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("severity", SOME_SLOW)
 @pytest.mark.parametrize("name", TEN)
 def test_with_given_draws(name, severity):
-    for size, count in ((32, 6), (16, 12)):
+    for size, count in ((32, 6), (16, 12)) if severity == 4 else ((32, 6),):
         images = photographs(count, size)
         same, largest = agreement(*both(name, images, severity, np.random.default_rng(severity)))
         assert largest <= 1 and same >= LEAST.get(name, 0.999), (size, same, largest)
@@ -62,7 +64,7 @@ def test_harsh_images_stay_in_range():
         assert largest <= 1 and same >= 0.98, (name, same, largest)
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (17, 17), (16, 40), (40, 25), (33, 64), (224, 224)])
+@pytest.mark.parametrize("shape", [(17, 40), *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES)])
 @pytest.mark.parametrize("name", TEN)
 def test_every_shape_works(name, shape):
     images = photographs(2, max(shape))[:, : shape[0], : shape[1]]
@@ -255,18 +257,14 @@ def test_has_the_originals_distribution(name):
 # ---------------------------------------------------------------- severities and programs
 
 
-@pytest.mark.parametrize("size", [16, 32])
 @pytest.mark.parametrize("name", TEN)
-def test_a_higher_severity_changes_more(name, size):
-    images = photographs(24, size)
+def test_a_higher_severity_changes_more(name):
+    images = photographs(24)
     change = [
         np.mean([np.abs(corrupted(images, name, s, seed) - images).mean() for seed in range(8)])
         for s in SEVERITIES
     ]
-    steps = np.diff(change)
-    if name == "lines" and size == 16:
-        steps = steps[1:]  # one line at both
-    assert change[0] > 0.3 and (steps > 0).all(), change
+    assert change[0] > 0.3 and (np.diff(change) > 0).all(), change
 
 
 @pytest.mark.parametrize("name", TEN)

@@ -258,11 +258,11 @@ def test_elastic_with_given_draws(severity):
 
 @pytest.mark.parametrize("severity", (1, 3, 4))
 def test_spatter_with_given_draws(severity):
-    """The settings of 224 pixels on 96, since the reference looks at every edge from every pixel."""
+    """The settings of 224 pixels on 64, since the reference looks at every edge from every pixel."""
     rows = settings.IMAGENET["spatter"]
     loc, scale = rows[severity - 1][:2]
-    layer = np.float32(np.random.default_rng(severity).normal(loc, scale, (96, 96)))
-    image = photographs(1, 96)[0]
+    layer = np.float32(np.random.default_rng(severity).normal(loc, scale, (64, 64)))
+    image = photographs(1, 64)[0]
     got = jax.jit(lambda *x: ops.truncate(spattered(x[0], severity, x[1], rows)))(jnp.float32(image), layer)
     want = spatter_reference(image, severity, layer.astype(float), settings=rows)
     same, largest = agreement(got, want)

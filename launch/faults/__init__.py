@@ -1,0 +1,1 @@
+"""What chaos.py does to runs, one kind of fault a file."""

@@ -1,0 +1,190 @@
+"""A finished run's files, and its export's, harmed one at a time: is each harm noticed, or harmless?
+
+    python launch/chaos.py flips [--n=1000] [--seed=0] [--out=runs/flips]
+
+A harm is a flipped bit (two thirds of them), a file cut short, gone, or exchanged for that of the run's other
+checkpoint (an array or a record of another run is not tried: a record that is whole, of another run, says so by
+its content alone). What reads the file is then asked: a training that goes on and `craft_jax.load` of a
+checkpoint, `craft_jax.load` of an export, the readers of records and of images classified right. Noticed is an
+error that a user is told, or a training that goes on from the other step and says so; harmless is the very same
+content. All else counts against it, as does anything whole that is gone afterwards.
+
+The last line says N/N noticed or harmless; the exit status is 0 if so, 1 if not.
+"""
+
+import argparse
+import collections
+import contextlib
+import functools
+import io
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from configs import craft
+from craft_jax import files
+from craft_jax.errors import CraftError
+from craft_jax.evaluation import correctness
+from craft_jax.runs import checkpoint, export, weights
+from craft_jax.training import train
+
+_RECORDS = ("config.json", "dataset.json", "teacher.json", "results.json", "model.json")
+_HARMS = ("flip", "flip", "flip", "flip", "cut", "delete", "exchange")
+
+
+def main(argv):
+    options = _parse(argv)
+    out = Path(options.out)
+    run, copy = _made(out), out / "harmed"
+    whole = {place: _read(run, place) for place in _readers(run)}
+    within = sorted(path.relative_to(run) for path in run.rglob("*") if _counts(path))
+    counts, faults = collections.Counter(), []
+    random = np.random.default_rng(options.seed)
+    for number in range(options.n):
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run, copy)
+        file = within[random.integers(len(within))]
+        done = _harm(copy, file, _HARMS[random.integers(len(_HARMS))], random)
+        told = _asked(copy, file, whole)
+        counts[done, told] += 1
+        if told not in ("noticed", "harmless"):
+            faults.append(f"{number}: {file}: {done}: {told}")
+            print(faults[-1], flush=True)
+    for (done, told), count in sorted(counts.items()):
+        print(f"{done:10}{told:10}{count:6}")
+    good = options.n - len(faults)
+    print(f"{good}/{options.n} noticed or harmless")
+    return 0 if not faults else 1
+
+
+def _parse(argv):
+    parser = argparse.ArgumentParser(
+        "chaos.py flips", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("--n", type=int, default=1000, help="harms; default 1000")
+    parser.add_argument("--seed", type=int, default=0, help="of the harms; default 0")
+    parser.add_argument("--out", default="runs/flips", help="directory of the runs; default runs/flips")
+    options = parser.parse_args(argv)
+    if options.n < 1:
+        parser.error(f"--n={options.n}; allowed: at least 1")
+    return options
+
+
+def _counts(path):
+    """Files whose content is used: logs are read by people."""
+    logs = (".lock", "metrics.jsonl", "resumes.json")
+    return path.is_file() and path.name not in logs
+
+
+def _made(out):
+    """A run of CRAFT at the smoke preset, with two checkpoints and an export."""
+    config = craft.get_config("smoke")
+    config.teacher.cache = str(out / "teachers")
+    config.log.progress = False
+    train.train_and_evaluate(config, out / "run")
+    if not (out / "run" / "export").exists():
+        export.write_weights(out / "run", out / "run" / "export")
+    return out / "run"
+
+
+def _harm(run, file, harm, random):
+    """Harm one file; returns how, which is by a bit where the other way does not exist."""
+    path = run / file
+    content = bytearray(path.read_bytes())
+    other = _of_the_other_step(run, file)
+    if harm == "exchange" and other and other.exists() and other.read_bytes() != content:
+        content = other.read_bytes()
+    elif harm == "delete":
+        path.unlink()
+        return harm
+    elif harm == "cut" and content:
+        del content[random.integers(len(content)) :]
+    elif content:
+        harm, bit = "flip", random.integers(8 * len(content))
+        content[bit // 8] ^= 1 << int(bit % 8)
+    else:
+        harm, content = "cut", b"\0"  # an empty file can only grow
+    path.write_bytes(content)
+    return harm
+
+
+def _of_the_other_step(run, file):
+    if file.parts[0] != "checkpoints":
+        return None
+    (step,) = {path.name for path in (run / "checkpoints").iterdir()} - {file.parts[1]}
+    alike = sorted((run / "checkpoints" / step).joinpath(*file.parts[2:-1]).glob("*"))
+    names = sorted(path.name for path in (run / file).parent.iterdir())
+    at = names.index(file.name)  # the files of arrays have names of their own in each step
+    return alike[at] if at < len(alike) and alike[at].is_file() else None
+
+
+def _readers(run):
+    """The parts of a run that are read as one: two steps as training and as `load` do, and the small files."""
+    places = ["checkpoints", "student", "results.npz", "export"]
+    places += [name for name in _RECORDS if (run / name).exists()]
+    return places + [f"export/{name}" for name in _RECORDS if (run / "export" / name).exists()]
+
+
+@functools.cache
+def _abstract(run):
+    """The shapes of the run's state; the harmed copy has the same."""
+    place = max((run.parent / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    state = ocp.load(place, checkpointable_name="default")
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def _read(run, place):
+    """What the reader of a place makes of it, comparable by ==."""
+    if place == "checkpoints":
+        with checkpoint.Checkpoints(run, keep=2) as checkpoints:
+            step, state = checkpoints.restore(_abstract(run))
+        return step, checkpoint.sums(state)
+    if place == "student":
+        return _named(checkpoint.restore_student(run))
+    if place == "export":
+        return _named(weights.load(run / place))
+    if place == "results.npz":
+        return {cell: bits.tolist() for cell, bits in correctness.read(run / place).items()}
+    return files.read_json(run / place)
+
+
+def _named(student):
+    variables, step = student
+    return step, checkpoint.params_sha256(variables)
+
+
+def _asked(run, file, whole):
+    """What all readers of one harmed file make of it: "noticed", "harmless" or what is wrong."""
+    top = file.parts[0]
+    asked = ["student", "checkpoints"] if top == "checkpoints" else [str(file)]
+    if top == "export" and file.name == weights.FILE:
+        asked = ["export"]
+    before = {path for path in run.rglob("*") if path.is_file()}
+    found = {place: _one(run, place, whole[place]) for place in asked}
+    lost = [path for path in before if not path.exists() and top not in path.relative_to(run).parts]
+    if lost:
+        return f"lost {lost[0]}"
+    wrong = [f"{place}: {told}" for place, told in found.items() if told not in ("noticed", "harmless")]
+    if wrong:
+        return "; ".join(wrong)
+    return "noticed" if "noticed" in found.values() else "harmless"
+
+
+def _one(run, place, whole):
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            found = _read(run, place)
+    except CraftError:
+        return "noticed"
+    except Exception as error:  # what a user would see as a traceback
+        return f"{type(error).__name__}: {error}"
+    if found == whole:
+        return "harmless"
+    if place == "checkpoints" and found[0] < whole[0] and "damaged" in said.getvalue():
+        return "noticed" if (run / "damaged").is_dir() else "the damaged step is gone"
+    return "other content, and not a word"
