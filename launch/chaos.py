@@ -1,4 +1,4 @@
-"""Do runs survive? What is killed must go on to the same end, and what is damaged must be noticed: both counted.
+"""Do runs survive? What is killed must go on to the same end, what is damaged be noticed: both are counted.
 
     python launch/chaos.py --config=configs/craft.py:smoke --n=50 --seed=0    # SIGKILL at 50 moments
     python launch/chaos.py flips --n=1000                                     # damage to 1,000 files

@@ -2,11 +2,11 @@
 
     python launch/chaos.py flips [--n=1000] [--seed=0] [--out=runs/flips]
 
-A harm is a flipped bit (two thirds of them), a file cut short, gone, or exchanged for that of the run's other
-checkpoint (an array or a record of another run is not tried: a record that is whole, of another run, says so by
-its content alone). What reads the file is then asked: a training that goes on and `craft_jax.load` of a
-checkpoint, `craft_jax.load` of an export, the readers of records and of images classified right. Noticed is an
-error that a user is told, or a training that goes on from the other step and says so; harmless is the very same
+A harm is a flipped bit (over half of them), a file cut short, gone, or exchanged for that of the run's other
+checkpoint. A whole record of another run is not tried: it says whose it is by its content alone.
+What reads the file is then asked: for a checkpoint a training that goes on and `craft_jax.load`, for an
+export `craft_jax.load`, else the readers of records and of the images classified right. Noticed is an error
+that a user is told, or a training that goes on from the other step and says so; harmless is the very same
 content. All else counts against it, as does anything whole that is gone afterwards.
 
 The last line says N/N noticed or harmless; the exit status is 0 if so, 1 if not.
@@ -123,7 +123,7 @@ def _of_the_other_step(run, file):
 
 
 def _readers(run):
-    """The parts of a run that are read as one: two steps as training and as `load` do, and the small files."""
+    """The parts of a run that are read as one."""
     places = ["checkpoints", "student", "results.npz", "export"]
     places += [name for name in _RECORDS if (run / name).exists()]
     return places + [f"export/{name}" for name in _RECORDS if (run / "export" / name).exists()]

@@ -1,6 +1,6 @@
 """Trainings killed with SIGKILL at random moments, resumed, and compared with one that was not.
 
-    python launch/chaos.py --config=configs/craft.py:smoke --n=50 --seed=0 [--out=runs/chaos] [--config.KEY=VALUE]
+    python launch/chaos.py --config=configs/craft.py:smoke --n=50 --seed=0 [--out=DIR] [--config.KEY=VALUE]
 
 A run is killed one to six times. Half of the kills come at any moment from its first step to its end; the
 others inside a save, an evaluation, or the writing of the results, before or after a file gets its name. It
@@ -78,7 +78,7 @@ def _state(path, asked):
 
 
 def _one(out, common, seconds, state, most, seed):
-    """One run, killed `most` times at the most and left to end: {"kills": [where, ...], "differs": [what, ...]}."""
+    """One run, killed up to `most` times and left to end: {"kills": [where, ...], "differs": [what, ...]}."""
     number, kills = len(state["runs"]), state["under_way"]
     workdir = out / f"run{number}"
     most = min(most, int(np.random.default_rng([seed, number]).integers(1, _MOST + 1)))
@@ -127,14 +127,8 @@ def _seconds(workdir):
 
 def differences(one, other):
     """What differs between two finished runs that must not, as lines; empty if nothing does."""
-    parts = {
-        "checkpoint": _state_of,
-        "metrics.jsonl": _metrics_of,
-        "results": _result_of,
-        "images": _images_of,
-    }
     differs = []
-    for name, read in parts.items():
+    for name, read in _PARTS.items():
         a, b = read(one), read(other)
         differs += [f"{name}: {key}" for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
     return differs
@@ -158,6 +152,9 @@ def _result_of(workdir):
 
 def _images_of(workdir):
     return {cell: bits.tolist() for cell, bits in correctness.read(workdir / "results.npz").items()}
+
+
+_PARTS = {"checkpoint": _state_of, "metrics": _metrics_of, "results": _result_of, "images": _images_of}
 
 
 def _told(runs):
