@@ -131,6 +131,12 @@ def _defaults():
     evaluation.batch_size = 500  # over all devices; on a CPU no figure depends on it
     evaluation.teacher = True  # measure the teacher on the same images, and how often both agree
     evaluation.reference = ""  # workdir of a finished run, for mCE and relative mCE against it
+    evaluation.adaptation = "none"  # the student adapts itself to the test images: "batch_norm", by their
+    # statistics mixed with the running ones (Schneider et al. 2020), or "tent" (Wang et al. 2021). With
+    # --mode=eval alone; such figures depend on the batches and are not compared with others
+    evaluation.adaptation_batch_size = 200  # images met together, over all devices; as in Tent's public code
+    evaluation.adaptation_prior = 16.0  # batch_norm: how many images the running statistics count as; 0: none
+    evaluation.adaptation_learning_rate = 1e-3  # tent: of Adam, as published for CIFAR
     evaluation.clean_every_epochs = 10  # log clean accuracy as training goes; 0 for never
     evaluation.primary_weights = (0.25, 0.75)  # of clean and robust accuracy in the primary metric
 

@@ -32,7 +32,7 @@ import craft_jax
 from craft_jax import corruptions, data, files
 from craft_jax.data.shifted import NOTE
 from craft_jax.errors import CraftError, DataError
-from craft_jax.evaluation.evaluate import corruption_keys
+from craft_jax.evaluation.images import corruption_keys
 
 _WHAT = (
     "regenerated corruptions, not the published CIFAR-10-C or CIFAR-100-C: the algorithms are the "

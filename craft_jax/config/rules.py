@@ -103,6 +103,11 @@ def _training_faults(config):
     for key, size in sizes.items():
         if size > 0 and size % devices:
             yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    if config.eval.adaptation in ("batch_norm", "tent"):
+        yield (
+            f"config.eval.adaptation: {config.eval.adaptation!r}; allowed in training: 'none' (a run's own "
+            "evaluation is of the student as it was trained; --mode=eval adapts that of a finished run)"
+        )
     augmix = config.views.kind == "augmix"
     if config.method == "augmix" and not augmix:
         yield f"config.views.kind: {config.views.kind!r}; allowed for the method augmix: 'augmix'"
@@ -198,6 +203,7 @@ _CHOICES = {
     "eval.source": lambda: tuple(_SOURCES),
     "eval.corruptions": lambda: corruptions.NAMES,
     "eval.severities": lambda: (1, 2, 3, 4, 5),
+    "eval.adaptation": lambda: ("none", "batch_norm", "tent"),
 }
 
 _POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
@@ -247,6 +253,9 @@ _RANGES = {
     "reliability.gamma": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
     "eval.max_examples": _NOT_NEGATIVE,
     "eval.batch_size": _POSITIVE,
+    "eval.adaptation_batch_size": _POSITIVE,
+    "eval.adaptation_prior": _NOT_NEGATIVE,
+    "eval.adaptation_learning_rate": _POSITIVE,
     "eval.clean_every_epochs": _NOT_NEGATIVE,
     "eval.primary_weights": _NOT_NEGATIVE,
     "checkpoint.every_steps": _POSITIVE,

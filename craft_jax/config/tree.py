@@ -44,7 +44,10 @@ AUGMIX_TEACHER_KEYS = (
 _ADDED = {
     "": {"precision": "default", "compilation_cache": True},
     "data": {"size": 0},
-    "eval": {"split": ""},
+    "eval": {
+        **{"split": "", "adaptation": "none", "adaptation_batch_size": 200},
+        **{"adaptation_prior": 16.0, "adaptation_learning_rate": 1e-3},
+    },
     "reliability": {"source": "teacher"},
 }
 

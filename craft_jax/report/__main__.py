@@ -6,8 +6,9 @@
       such a manifest: the statistics of the study as far as its runs are done
   a run's working directory, or a JSON file with what its results.json holds (results/digits/*.json): a row
       a run in each table; evaluations beside a run's own (DIR/eval/NAME.json, which `--mode=eval` writes) in
-      a table of their own. Runs that differ in the seed alone are an arm, named by their directory without
-      its seed; where an arm has two seeds, or with --out, the statistics of the arms, the first the baseline
+      a table of their own, and in another those of a student that adapts itself to the test images. Runs
+      that differ in the seed alone are an arm, named by their directory without its seed; where an arm has
+      two seeds, or with --out, the statistics of the arms, the first the baseline
 
 Statistics are three tables, printed, and with --out also OUT/tables/NAME.csv, .md and .tex (of several
 studies OUT/STUDY/tables/...):
@@ -28,7 +29,7 @@ import os
 import sys
 
 from craft_jax.errors import ConfigError, CraftError
-from craft_jax.report import gallery, groups, sections, studies, tables
+from craft_jax.report import gallery, groups, sections, studies, summary, tables
 
 
 def main(argv=None):
@@ -82,9 +83,13 @@ def _of_runs(paths, results, reference):
     if done := tables.parts(results):
         printed.append(tables.table(tables.PART_COLUMNS, done))
         printed.append("NLL, ECE and agreement with the teacher: means over the corrupted cells")
-    if beside := tables.evaluations(paths):
+    beside, adapted = tables.evaluations(paths)
+    if beside:
         printed.append(tables.table(tables.EVALUATION_COLUMNS, beside))
         printed.append("evaluations beside the runs' own; robust: mean over the cells (corruption, severity)")
+    if adapted:
+        printed.append(tables.table(tables.ADAPTED_COLUMNS, adapted))
+        printed.append(f"adapted to the test images, batch by batch: {summary.NOT_COMPARED}")
     if reference:
         lines, notes = tables.against(results, reference)
         printed += [tables.table(tables.REFERENCE_COLUMNS, lines), *notes]

@@ -1,8 +1,10 @@
 """A result as text: the headline, its parts, and every corruption by severity."""
 
-from craft_jax.evaluation import robustness
+from craft_jax.evaluation import adaptation, robustness
 
 ACCURACIES = ("clean", "robust", "no JPEG", "noise", "blur", "weather", "digital", "weather+digital")
+
+NOT_COMPARED = "figures depend on the batches, and are not to be compared with a student's that was not"
 
 
 def text(result):
@@ -19,6 +21,8 @@ def text(result):
         f"robust accuracy  {number(result['robust_accuracy']):>6}%  (mean over {names}; {_source(result)})",
         f"primary metric   {number(result['primary_metric']):>6}",
     ]
+    if adapted := result.get("adaptation"):  # absent from results of older versions
+        lines.insert(0, f"ADAPTED to these very images by {adaptation.text(adapted)}: {NOT_COMPARED}")
     if result["shifted"]:
         lines.append(_shifted(result))
     if reference := result["against_reference"]:

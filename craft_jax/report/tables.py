@@ -4,7 +4,7 @@ from pathlib import Path
 
 from craft_jax import files
 from craft_jax.errors import CheckpointError
-from craft_jax.evaluation import robustness, targets
+from craft_jax.evaluation import adaptation, robustness, targets
 from craft_jax.report.summary import ACCURACIES, accuracies, number
 
 RUN_COLUMNS = (
@@ -24,6 +24,7 @@ EVALUATION_COLUMNS = (
     *("run", "evaluation", "source", "step", "images", "cells"),
     *("clean", "robust", "shifted"),
 )
+ADAPTED_COLUMNS = (*EVALUATION_COLUMNS, "adapted by")
 REFERENCE_COLUMNS = ("run", "mCE", "relative mCE", "clean difference", "robust difference")
 
 
@@ -144,22 +145,29 @@ def parts(results):
 
 
 def evaluations(paths):
-    """The rows of a table of the evaluations beside a run's own: DIR/eval/NAME.json.
+    """The rows of two tables of the evaluations beside a run's own, DIR/eval/NAME.json: (plain, adapted).
+
+    A student that adapts itself to the test images is another matter than one that does not.
 
     Args:
       paths: as for `read`; a file has none.
     Raises:
       CheckpointError: a file there is no result of an evaluation.
     """
-    lines = []
+    plain, adapted = [], []
     for directory in filter(None, map(directory_of, paths)):
         for path in sorted(Path(directory, "eval").glob("*.json")):
             result = files.read_json(path)
             try:
-                lines.append((directory, path.stem, *_evaluation(result)))
+                row = (directory, path.stem, *_evaluation(result))
+                by = result.get("adaptation")  # absent from results of older versions
+                if by:
+                    adapted.append((*row, adaptation.text(by)))
+                else:
+                    plain.append(row)
             except (KeyError, TypeError, AttributeError) as error:
                 raise CheckpointError(f"{path}: not the result of an evaluation") from error
-    return lines
+    return plain, adapted
 
 
 def _evaluation(result):

@@ -377,6 +377,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("eval.source", ["regenerated", "cifar10_c", "cifar10_corrupted", "cifar10_1"]),
         ("eval.corruptions", list(corruptions.NAMES)),
         ("eval.severities", list("12345")),
+        ("eval.adaptation", ["none", "batch_norm", "tent"]),
     ],
 )
 def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
@@ -430,6 +431,9 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("reliability.gamma", [-0.1, 1.1], [0.0, 1.0]),
         ("eval.max_examples", [-1], [0, 1]),
         ("eval.batch_size", [0], [1, 500]),
+        ("eval.adaptation_batch_size", [0], [1, 200]),
+        ("eval.adaptation_prior", [-0.5], [0.0, 16.0]),
+        ("eval.adaptation_learning_rate", [0.0], [1e-9]),
         ("eval.clean_every_epochs", [-1], [0, 1]),
         ("checkpoint.every_steps", [0], [1]),
         ("checkpoint.keep", [0], [1]),

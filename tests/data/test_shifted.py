@@ -21,7 +21,7 @@ from craft_jax.config import rules
 from craft_jax.corruptions.ops import to_unit
 from craft_jax.data import shifted, shifted_tfds, tfds
 from craft_jax.errors import DataError
-from craft_jax.evaluation import evaluate
+from craft_jax.evaluation.images import corruption_keys
 from launch import make_cifar_c
 
 ROOT = Path(__file__).parents[2]
@@ -284,7 +284,7 @@ def test_our_files_are_read_as_the_images_that_evaluation_makes(made, settings, 
     index = jnp.arange(33, dtype=jnp.int32)
     images = digits.test_images[:33].astype(np.float32) / 255
     for name, severity in itertools.product(MADE, range(1, 6)):
-        keys = evaluate.corruption_keys(name, severity, index)
+        keys = corruption_keys(name, severity, index)
         wanted = corruptions.corrupt(keys, images, name, severity)
         block = loaded.images(name, severity)
         np.testing.assert_array_equal(block, np.rint(np.asarray(wanted) * 255.0))
