@@ -178,6 +178,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     try:
         settings = {"name": options.data, "dir": options.data_dir, "size": 0, "validation": 0, "max_train": 0}
+        settings["cue"] = "none"
         dataset = data.load(ConfigDict({"data": settings}))
         count = len(dataset.test_labels) if options.images is None else options.images
         names = tuple(options.names.split(","))

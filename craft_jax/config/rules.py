@@ -145,6 +145,11 @@ def _source_faults(config):
             f"config.eval.source: {source!r} with data.size={config.data.size}; allowed: 'regenerated' "
             "(published files are not shrunk)"
         )
+    if source != "regenerated" and config.data.cue != "none":
+        yield (
+            f"config.eval.source: {source!r} with data.cue={config.data.cue}; allowed: 'regenerated' "
+            "(published files carry no cue)"
+        )
     if source == "cifar10_c" and not config.eval.dir:
         yield "config.eval.dir: empty; eval.source=cifar10_c needs the folder of NAME.npy and labels.npy"
     if source == "regenerated" and config.eval.dir:
@@ -182,6 +187,7 @@ _CHOICES = {
     "dtype": lambda: ("float32", "bfloat16"),
     "precision": lambda: models.PRECISIONS,
     "data.name": lambda: data.REGISTRY,
+    "data.cue": lambda: data.CUES,
     "student.name": lambda: models.REGISTRY,
     "teacher.name": lambda: models.REGISTRY,
     "teacher.method": lambda: ("erm", "augmix"),
@@ -208,6 +214,7 @@ _CHOICES = {
 
 _POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
 _NOT_NEGATIVE = ("a number of at least 0", lambda v: 0 <= v < float("inf"))
+_SHARE = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
 _MOMENTUM = ("a number in [0, 1)", lambda v: 0 <= v < 1)
 
 _RANGES = {
@@ -218,6 +225,7 @@ _RANGES = {
         f"0 or an integer of at least {corruptions.LEAST_SIDE}",
         lambda v: v == 0 or corruptions.LEAST_SIDE <= v < float("inf"),
     ),
+    "data.cue_correlation": _SHARE,
     "data.validation": _NOT_NEGATIVE,
     "data.max_train": _NOT_NEGATIVE,
     "data.crop_padding": _NOT_NEGATIVE,
@@ -250,7 +258,7 @@ _RANGES = {
     "dealign.eps": _POSITIVE,
     "reliability.alpha": _NOT_NEGATIVE,
     "reliability.beta": _NOT_NEGATIVE,
-    "reliability.gamma": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
+    "reliability.gamma": _SHARE,
     "eval.max_examples": _NOT_NEGATIVE,
     "eval.batch_size": _POSITIVE,
     "eval.adaptation_batch_size": _POSITIVE,

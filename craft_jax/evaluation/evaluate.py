@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from craft_jax import data, files, methods, models
 from craft_jax.config import rules, tree
-from craft_jax.evaluation import adaptation, correctness, metrics, names, robustness, targets
+from craft_jax.evaluation import adaptation, correctness, metrics, names, robustness, spurious, targets
 from craft_jax.evaluation.images import shown
 from craft_jax.mesh import make_mesh, replicated_on
 from craft_jax.runs import checkpoint, directory, predict, teachers
@@ -119,10 +119,12 @@ def evaluate(
       adapter: of the student, where `eval.adaptation` asks for one; the teacher never adapts.
     Returns:
       An Evaluation. Its result: `robustness.summary` of the student; "shifted", its `robustness.cell` under a
-      natural shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of
-      images on which both predict the same class: clean, shifted, and the mean over corrupted cells), or
-      None; "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord,
-      the corruptions that student or teacher were trained on, those evaluated, and those in both.
+      natural shift, else None; "cue", its `spurious.figures` where `data.cue` draws one, else None (clean and
+      corrupted images then carry it as in training); "teacher_evaluation", the same of the teacher, with
+      "agreement" (percent of images on which both predict the same class: clean, shifted, and the mean over
+      corrupted cells), or None; "against_reference" (`robustness.against`), or None; and what was evaluated:
+      the EvaluationRecord, the corruptions that student or teacher were trained on, those evaluated, and
+      those in both.
     """
     networks = [student, teacher] if teacher and config.eval.teacher else [student]
     size = config.eval.batch_size
@@ -130,8 +132,8 @@ def evaluate(
     if adapter:
         size = config.eval.adaptation_batch_size
         logits = functools.partial(adaptation.logits_of, adapter, networks, batch_size=size, mesh=mesh)
-    figures, agreement, correct = _measure(logits, len(networks), dataset, config, wanted.files)
-    own, *others = [_summary(cells, config) for cells in figures]
+    figures, agreement, right = _measure(logits, len(networks), dataset, config, wanted.files)
+    own, *others = [_summary(*of_one, dataset, config) for of_one in zip(figures, right, strict=True)]
     against = None
     if wanted.reference:
         figures = robustness.against(own, wanted.reference, wanted.record["same_images"])
@@ -143,22 +145,22 @@ def evaluate(
         "against_reference": against,
         **_protocol(config, list(own["corruptions"]), teacher_record or {}),
     }
-    return Evaluation(result, correct)
+    return Evaluation(result, right[0])
 
 
 def _measure(logits_of, networks, dataset, config, files):
-    """([{set: figures} for each network], agreement of the first two, `Evaluation.correct`) over `_sets`.
+    """([{set: figures} of each network], agreement of the first two, [{set: which are right}]) over `_sets`.
 
     `logits_of` takes images and maybe a corruption and a severity to make, and gives logits of each network.
     """
     sets = list(_sets(dataset, config, files))
-    figures, agreement, correct = [{} for _ in range(networks)], {}, {}
+    figures, right, agreement = [{} for _ in range(networks)], [{} for _ in range(networks)], {}
     for where, images, labels in tqdm(sets, "evaluate", disable=not config.log.progress, mininterval=0.5):
         name, severity = where if isinstance(where, tuple) and not files else (None, None)
         logits = logits_of(images(), name=name, severity=severity)
-        for cells, x in zip(figures, logits, strict=True):
+        for cells, hits, x in zip(figures, right, logits, strict=True):
             cells[where] = robustness.cell(x, labels)
-        correct[correctness.cell_name(where)] = metrics.correct(logits[0], labels)
+            hits[correctness.cell_name(where)] = metrics.correct(x, labels)
         if networks > 1:
             agreement[where] = metrics.agreement(*logits)
     corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
@@ -167,13 +169,20 @@ def _measure(logits_of, networks, dataset, config, files):
         "shifted": agreement.get("shifted"),
         "corrupted": float(np.mean(corrupted)) if corrupted else None,
     }
-    return figures, agreement, correct
+    return figures, agreement, right
 
 
 def _sets(dataset, config, files):
-    """What to evaluate on: (where, () -> images, labels), where "clean", "shifted" or (name, severity)."""
+    """What to evaluate on: (where, () -> images, labels).
+
+    Where is "clean", one of `spurious` where there is a cue, "shifted", or (name, severity).
+    """
     clean_images, labels = targets.clean_images(config, dataset, files, config.eval.split)
     yield "clean", lambda: clean_images, labels
+    if dataset.cue:
+        split = dataset.evaluated(config.eval.split).split
+        for where, images in spurious.sets(dataset, split, len(labels)):
+            yield where, lambda images=images: images, labels
     if not files:
         for cell in itertools.product(config.eval.corruptions, config.eval.severities):
             yield cell, lambda: clean_images, labels
@@ -184,10 +193,16 @@ def _sets(dataset, config, files):
         yield cell, functools.partial(files.images, *cell), files.labels
 
 
-def _summary(cells, config):
-    cells = dict(cells)
-    clean, natural = cells.pop("clean"), cells.pop("shifted", None)
-    return {**robustness.summary(clean, cells, config.eval.primary_weights), "shifted": natural}
+def _summary(cells, right, dataset, config):
+    corrupted = {where: figures for where, figures in cells.items() if isinstance(where, tuple)}
+    found = robustness.summary(cells["clean"], corrupted, config.eval.primary_weights)
+    cue = None
+    if dataset.cue:
+        _, labels, split = dataset.evaluated(config.eval.split)
+        count = len(right["clean"])
+        given = dataset.cue.marks[split].given[:count]
+        cue = spurious.figures(cells, right, labels[:count], given, dataset.num_classes)
+    return {**found, "shifted": cells.get("shifted"), "cue": cue}
 
 
 def _protocol(config, evaluated, teacher_record):

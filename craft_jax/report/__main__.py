@@ -83,6 +83,11 @@ def _of_runs(paths, results, reference):
     if done := tables.parts(results):
         printed.append(tables.table(tables.PART_COLUMNS, done))
         printed.append("NLL, ECE and agreement with the teacher: means over the corrupted cells")
+    if shifted := list(tables.shifted(results)):
+        printed.append(tables.table(tables.SHIFTED_COLUMNS, shifted))
+    if cues := list(tables.cues(results)):
+        printed.append(tables.table(tables.CUE_COLUMNS, cues))
+        printed.append("groups: of each class, images with its own cue, and all of them with another class's")
     beside, adapted = tables.evaluations(paths)
     if beside:
         printed.append(tables.table(tables.EVALUATION_COLUMNS, beside))

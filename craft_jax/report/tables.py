@@ -5,7 +5,7 @@ from pathlib import Path
 from craft_jax import files
 from craft_jax.errors import CheckpointError
 from craft_jax.evaluation import adaptation, robustness, targets
-from craft_jax.report.summary import ACCURACIES, accuracies, number
+from craft_jax.report.summary import ACCURACIES, accuracies, number, worst_group
 
 RUN_COLUMNS = (
     "run",
@@ -25,6 +25,8 @@ EVALUATION_COLUMNS = (
     *("clean", "robust", "shifted"),
 )
 ADAPTED_COLUMNS = (*EVALUATION_COLUMNS, "adapted by")
+SHIFTED_COLUMNS = ("run", "source", "images", "clean", "shifted", "shifted NLL", "shifted ECE")
+CUE_COLUMNS = ("run", "cue", "as in training", "absent", "reversed", "worst group", "which")
 REFERENCE_COLUMNS = ("run", "mCE", "relative mCE", "clean difference", "robust difference")
 
 
@@ -69,7 +71,7 @@ def _row(workdir, result):
     identity = (
         workdir,
         result["method"],
-        result["dataset"] + (" (validation)" if _held_out(result) else ""),
+        result["dataset"] + _cue_of(result) + (" (validation)" if _held_out(result) else ""),
         config["student"]["name"],
         teacher["name"] if teacher else "-",
         _trained_on(result),
@@ -84,6 +86,12 @@ def _row(workdir, result):
 def _held_out(result):
     """Whether a result is of held-out training images, and not of the test set."""
     return result.get("evaluation_split") == "validation"  # absent from a run that stopped
+
+
+def _cue_of(result):
+    """The spurious cue that all images of a result carry, as text: " with corner cue 0.9"."""
+    cue = result["data"].get("cue")
+    return f" with {cue['kind']} cue {cue['correlation']:g}" if cue else ""
 
 
 def _trained_on(result):
@@ -142,6 +150,23 @@ def parts(results):
         calibration = [number(result["corrupted"][name], 3) for name in ("nll", "ece")]
         lines.append((workdir, *accuracies(result), *calibration, number(agreement)))
     return lines
+
+
+def shifted(results):
+    """The rows of a table of natural shifts, new test images without corruptions, of runs that have one."""
+    for workdir, result in results:
+        if found := result.get("shifted"):  # absent from a run that stopped
+            figures = (result["clean_accuracy"], found["accuracy"])
+            calibration = (number(found[name], 3) for name in ("nll", "ece"))
+            yield workdir, result["source"], str(result["examples"]), *map(number, figures), *calibration
+
+
+def cues(results):
+    """The rows of a table of accuracies with a spurious cue, without it and against it."""
+    for workdir, result in results:
+        if found := result.get("cue"):  # absent from results of older versions
+            figures = (found[key] for key in ("as_in_training", "absent", "reversed", "worst_group"))
+            yield workdir, _cue_of(result).removeprefix(" with "), *map(number, figures), worst_group(found)
 
 
 def evaluations(paths):

@@ -358,6 +358,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("dtype", ["float32", "bfloat16"]),
         ("precision", ["default", "highest"]),
         ("data.name", ["cifar10", "cifar100", "digits", "npz"]),
+        ("data.cue", ["none", "corner", "color"]),
         ("student.name", models.REGISTRY),  # evaluated below: tests/conftest.py adds one
         ("teacher.name", models.REGISTRY),
         ("teacher.method", ["erm", "augmix"]),
@@ -405,6 +406,7 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("data.validation", [-1], [0, 5000]),
         ("data.max_train", [-1], [0, 2000]),
         ("data.crop_padding", [-1], [0, 4]),
+        ("data.cue_correlation", [-0.1, 1.1], [0.0, 0.5, 1.0]),
         ("teacher.epochs", [0], [1]),
         ("teacher.batch_size", [0], [8]),
         ("teacher.learning_rate", [0.0], [1e-9]),

@@ -27,7 +27,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 def load(name, directory="", validation=0, max_train=0, size=0, **more):
     section = {"name": name, "dir": str(directory), "validation": validation, "max_train": max_train}
-    section["size"] = size
+    section |= {"size": size, "cue": "none"}
     return data.load(ConfigDict({"data": section, **more}))
 
 
@@ -527,7 +527,7 @@ logging.use_absl_handler()
 logging.set_verbosity(logging.INFO)  # as absl.app.run leaves it
 start = time.time()
 try:
-    section = dict(name="cifar10", dir={directory!r}, size=0, validation=0, max_train=0)
+    section = dict(name="cifar10", dir={directory!r}, size=0, validation=0, max_train=0, cue="none")
     data.load(ConfigDict({{"data": section}}))
 except data.tfds.DataError as error:
     print(error)
