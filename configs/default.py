@@ -34,10 +34,8 @@ def _defaults():
     # Their mean and std are then computed; data.crop_padding stays what it is
     data.validation = 0  # hold out so many training images; they are evaluated unless eval.split is "test"
     data.max_train = 0  # train on so many images at most, the same ones for every seed, at random; 0 for all
-    data.cue = (
-        "none"  # draw a spurious cue of a class on every image: "corner", a square, or "color", a tint.
-    )
-    # Test images are then met with it as in training, without it, and with another class's
+    data.cue = "none"  # a spurious cue of a class on every image: "corner", a square, or "color", a tint;
+    # test images are then met with it as in training, without it, and with another class's
     data.cue_correlation = 0.9  # probability in [0, 1] that it is the cue of the image's own class
     data.crop_padding = 4  # pixels of zero padding before the random crop
     data.flip = True  # random horizontal flip; never for digits

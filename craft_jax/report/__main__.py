@@ -18,6 +18,9 @@ studies OUT/STUDY/tables/...):
                the least difference that so many pairs could have found
   differences  all other arms and metrics against the baseline: intervals and no p
 
+Evaluations of one name whose students adapted to the test images (eval.adaptation) are a section of their
+own: the arms and their differences among each other; with --out in OUT/adapted.
+
 A single pair has an interval by bootstrap over test images, from the per-image correctness beside a result.
 
 `python -m craft_jax.report gallery` draws every corruption instead (`gallery`; a run's directory of
@@ -27,9 +30,10 @@ that name is ./gallery).
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from craft_jax.errors import ConfigError, CraftError
-from craft_jax.report import gallery, groups, sections, studies, summary, tables
+from craft_jax.report import adapted, gallery, groups, sections, studies, summary, tables
 
 
 def main(argv=None):
@@ -72,9 +76,12 @@ def _parts(options):
         if options.out or any(len(grouped.counted(arm)) > 1 for arm in grouped.arms):
             found.append(grouped)
     told = [(study, sections.tables_of(study)) for study in found]
-    printed += [sections.text(study, its) for study, its in told]
+    apart = [section for study in found for section in adapted.sections_of(study)]
+    printed += [sections.text(study, its) for study, its in [*told, *apart]]
     if options.out:
-        printed.append("\n".join(f"tables: {folder}" for folder in sections.write(options.out, told)))
+        folders = sections.write(options.out, told)
+        folders += sections.write(Path(options.out, "adapted"), apart)
+        printed.append("\n".join(f"tables: {folder}" for folder in folders))
     return printed
 
 
@@ -88,12 +95,12 @@ def _of_runs(paths, results, reference):
     if cues := list(tables.cues(results)):
         printed.append(tables.table(tables.CUE_COLUMNS, cues))
         printed.append("groups: of each class, images with its own cue, and all of them with another class's")
-    beside, adapted = tables.evaluations(paths)
+    beside, of_adapted = tables.evaluations(paths)
     if beside:
         printed.append(tables.table(tables.EVALUATION_COLUMNS, beside))
         printed.append("evaluations beside the runs' own; robust: mean over the cells (corruption, severity)")
-    if adapted:
-        printed.append(tables.table(tables.ADAPTED_COLUMNS, adapted))
+    if of_adapted:
+        printed.append(tables.table(tables.ADAPTED_COLUMNS, of_adapted))
         printed.append(f"adapted to the test images, batch by batch: {summary.NOT_COMPARED}")
     if reference:
         lines, notes = tables.against(results, reference)
