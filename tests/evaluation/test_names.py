@@ -103,12 +103,16 @@ def test_a_finished_run_adapts_and_stands_apart(run, digits, capsys):
     result, path = evaluated("adapted", **adapting)
     student = predict.load(workdir)
     order = np.random.RandomState(20_261).permutation(40)
-    hits = 0
+    hits, surprise = 0, 0.0
     for batch in (order[:20], order[20:]):
         images = digits.test_images[batch] / np.float32(255)
         outputs, _ = student.model.apply(student.variables, images, train=True)
-        hits += int((outputs.logits.argmax(-1) == digits.test_labels[batch]).sum())
-    assert result["clean_accuracy"] == 100 * hits / 40 and result["corruptions"] != plain["corruptions"]
+        logits, labels = np.float64(outputs.logits), digits.test_labels[batch]
+        hits += int((logits.argmax(-1) == labels).sum())
+        surprise += np.sum(np.log(np.exp(logits).sum(-1)) - logits[np.arange(20), labels])
+    assert result["clean_accuracy"] == 100 * hits / 40
+    assert result["clean"]["nll"] == pytest.approx(surprise / 40, rel=1e-4)
+    assert abs(result["clean"]["nll"] - plain["clean"]["nll"]) > 0.01
     settings = {"adaptation_batch_size": 20, "adaptation_prior": 0.0}
     assert result["adaptation"] == {"kind": "batch_norm", "settings": settings}
     assert result["params_sha256"] == plain["params_sha256"]
