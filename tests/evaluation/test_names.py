@@ -128,8 +128,9 @@ def test_a_finished_run_adapts_and_stands_apart(run, digits, capsys):
     assert report.main([str(workdir)]) == 0
     out = capsys.readouterr().out
     beside, apart = out.split("evaluations beside the runs' own")
-    row = [cell.strip() for cell in next(x for x in apart.splitlines() if "| adapted " in x).split("|")[1:-1]]
-    assert row[:2] == [str(workdir), "adapted"] and row[-1] == "batch_norm (batch_size 20, prior 0)"
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in apart.splitlines()]
+    (row,) = (row for row in rows if row[:2] == [str(workdir), "adapted"])
+    assert row[-1] == "batch_norm (batch_size 20, prior 0)"
     assert "| adapted " not in beside and "not to be compared with a student's that was not" in apart
     assert summary.text(result).startswith(
         "ADAPTED to these very images by batch_norm (batch_size 20, prior 0)"
