@@ -34,6 +34,9 @@ def _defaults():
     # Their mean and std are then computed; data.crop_padding stays what it is
     data.validation = 0  # hold out so many training images; they are evaluated unless eval.split is "test"
     data.max_train = 0  # train on so many images at most, the same ones for every seed, at random; 0 for all
+    data.cue = "none"  # a spurious cue of a class on every image: "corner", a square, or "color", a tint;
+    # test images are then met with it as in training, without it, and with another class's
+    data.cue_correlation = 0.9  # probability in [0, 1] that it is the cue of the image's own class
     data.crop_padding = 4  # pixels of zero padding before the random crop
     data.flip = True  # random horizontal flip; never for digits
 
@@ -131,6 +134,12 @@ def _defaults():
     evaluation.batch_size = 500  # over all devices; on a CPU no figure depends on it
     evaluation.teacher = True  # measure the teacher on the same images, and how often both agree
     evaluation.reference = ""  # workdir of a finished run, for mCE and relative mCE against it
+    evaluation.adaptation = "none"  # the student adapts itself to the test images: "batch_norm", by their
+    # statistics mixed with the running ones (Schneider et al. 2020), or "tent" (Wang et al. 2021). With
+    # --mode=eval alone; such figures depend on the batches and are not compared with others
+    evaluation.adaptation_batch_size = 200  # images met together, over all devices; as in Tent's public code
+    evaluation.adaptation_prior = 16.0  # batch_norm: how many images the running statistics count as; 0: none
+    evaluation.adaptation_learning_rate = 1e-3  # tent: of Adam, as published for CIFAR
     evaluation.clean_every_epochs = 10  # log clean accuracy as training goes; 0 for never
     evaluation.primary_weights = (0.25, 0.75)  # of clean and robust accuracy in the primary metric
 

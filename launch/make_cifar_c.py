@@ -32,7 +32,7 @@ import craft_jax
 from craft_jax import corruptions, data, files
 from craft_jax.data.shifted import NOTE
 from craft_jax.errors import CraftError, DataError
-from craft_jax.evaluation.evaluate import corruption_keys
+from craft_jax.evaluation.images import corruption_keys
 
 _WHAT = (
     "regenerated corruptions, not the published CIFAR-10-C or CIFAR-100-C: the algorithms are the "
@@ -178,6 +178,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     try:
         settings = {"name": options.data, "dir": options.data_dir, "size": 0, "validation": 0, "max_train": 0}
+        settings["cue"] = "none"
         dataset = data.load(ConfigDict({"data": settings}))
         count = len(dataset.test_labels) if options.images is None else options.images
         names = tuple(options.names.split(","))

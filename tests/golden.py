@@ -15,7 +15,7 @@ import numpy as np
 
 from craft_jax import corruptions, methods, models, streams, views
 from craft_jax.corruptions import draws
-from craft_jax.evaluation.evaluate import corruption_keys
+from craft_jax.evaluation.images import corruption_keys
 from craft_jax.mesh import make_mesh
 from craft_jax.methods import crd
 from craft_jax.training import step

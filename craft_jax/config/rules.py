@@ -103,6 +103,11 @@ def _training_faults(config):
     for key, size in sizes.items():
         if size > 0 and size % devices:
             yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    if config.eval.adaptation in ("batch_norm", "tent"):
+        yield (
+            f"config.eval.adaptation: {config.eval.adaptation!r}; allowed in training: 'none' (a run's own "
+            "evaluation is of the student as it was trained; --mode=eval adapts that of a finished run)"
+        )
     augmix = config.views.kind == "augmix"
     if config.method == "augmix" and not augmix:
         yield f"config.views.kind: {config.views.kind!r}; allowed for the method augmix: 'augmix'"
@@ -139,6 +144,11 @@ def _source_faults(config):
         yield (
             f"config.eval.source: {source!r} with data.size={config.data.size}; allowed: 'regenerated' "
             "(published files are not shrunk)"
+        )
+    if source != "regenerated" and config.data.cue != "none":
+        yield (
+            f"config.eval.source: {source!r} with data.cue={config.data.cue}; allowed: 'regenerated' "
+            "(published files carry no cue)"
         )
     if source == "cifar10_c" and not config.eval.dir:
         yield "config.eval.dir: empty; eval.source=cifar10_c needs the folder of NAME.npy and labels.npy"
@@ -177,6 +187,7 @@ _CHOICES = {
     "dtype": lambda: ("float32", "bfloat16"),
     "precision": lambda: models.PRECISIONS,
     "data.name": lambda: data.REGISTRY,
+    "data.cue": lambda: data.CUES,
     "student.name": lambda: models.REGISTRY,
     "teacher.name": lambda: models.REGISTRY,
     "teacher.method": lambda: ("erm", "augmix"),
@@ -198,10 +209,12 @@ _CHOICES = {
     "eval.source": lambda: tuple(_SOURCES),
     "eval.corruptions": lambda: corruptions.NAMES,
     "eval.severities": lambda: (1, 2, 3, 4, 5),
+    "eval.adaptation": lambda: ("none", "batch_norm", "tent"),
 }
 
 _POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
 _NOT_NEGATIVE = ("a number of at least 0", lambda v: 0 <= v < float("inf"))
+_SHARE = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
 _MOMENTUM = ("a number in [0, 1)", lambda v: 0 <= v < 1)
 
 _RANGES = {
@@ -212,6 +225,7 @@ _RANGES = {
         f"0 or an integer of at least {corruptions.LEAST_SIDE}",
         lambda v: v == 0 or corruptions.LEAST_SIDE <= v < float("inf"),
     ),
+    "data.cue_correlation": _SHARE,
     "data.validation": _NOT_NEGATIVE,
     "data.max_train": _NOT_NEGATIVE,
     "data.crop_padding": _NOT_NEGATIVE,
@@ -244,9 +258,12 @@ _RANGES = {
     "dealign.eps": _POSITIVE,
     "reliability.alpha": _NOT_NEGATIVE,
     "reliability.beta": _NOT_NEGATIVE,
-    "reliability.gamma": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
+    "reliability.gamma": _SHARE,
     "eval.max_examples": _NOT_NEGATIVE,
     "eval.batch_size": _POSITIVE,
+    "eval.adaptation_batch_size": _POSITIVE,
+    "eval.adaptation_prior": _NOT_NEGATIVE,
+    "eval.adaptation_learning_rate": _POSITIVE,
     "eval.clean_every_epochs": _NOT_NEGATIVE,
     "eval.primary_weights": _NOT_NEGATIVE,
     "checkpoint.every_steps": _POSITIVE,

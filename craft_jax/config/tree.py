@@ -43,8 +43,11 @@ AUGMIX_TEACHER_KEYS = (
 # Keys that configurations stored by older versions lack, by their section, and what those versions did.
 _ADDED = {
     "": {"precision": "default", "compilation_cache": True},
-    "data": {"size": 0},
-    "eval": {"split": ""},
+    "data": {"size": 0, "cue": "none", "cue_correlation": 0.9},
+    "eval": {
+        **{"split": "", "adaptation": "none", "adaptation_batch_size": 200},
+        **{"adaptation_prior": 16.0, "adaptation_learning_rate": 1e-3},
+    },
     "reliability": {"source": "teacher"},
 }
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,37 @@ class Evaluated(NamedTuple):
     split: str
 
 
+class Marks(NamedTuple):
+    """Whose cues images carry.
+
+    Attributes:
+      plain: (N, H, W, 3) uint8, the images without any.
+      given: (N,) int32, the class whose cue an image carries as in training.
+      other: (N,) int32, another class than its own, each equally likely; `given` where that is not its own.
+    """
+
+    plain: np.ndarray
+    given: np.ndarray
+    other: np.ndarray
+
+
+class Cue(NamedTuple):
+    """A spurious cue (`cues`) on the images of a data set.
+
+    Attributes:
+      kind: of cues.KINDS, not "none".
+      correlation: the probability that an image carries the cue of its own class.
+      num_classes: K.
+      marks: {part: Marks}: of "train" and "test" beside a Source; of "validation" and "test", which may be
+        evaluated, in a Dataset.
+    """
+
+    kind: str
+    correlation: float
+    num_classes: int
+    marks: dict[str, Marks]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set in memory; its arrays are read-only.
@@ -66,6 +97,7 @@ class Dataset:
       fingerprint: sha256 (`fingerprint`) over the training images and labels as they are here, and those
         held out or, where none are, the test set.
       source_fingerprint: the same over all that the loader returned: parts of one data set share it.
+      cue: the spurious cue that all these images carry; None without.
     """
 
     name: str
@@ -80,6 +112,7 @@ class Dataset:
     std: tuple[float, float, float]
     fingerprint: str
     source_fingerprint: str
+    cue: Cue | None = None
 
     def evaluated(self, split: str) -> Evaluated:
         """The images that `config.eval.split` names; of "", those held out where there are some.
@@ -95,11 +128,11 @@ class Dataset:
         return Evaluated(self.test_images, self.test_labels, "test")
 
 
-def make(name: str, source: Source, validation: int, max_train: int = 0) -> Dataset:
+def make(name: str, source: Source, validation: int, max_train: int = 0, cue: Cue | None = None) -> Dataset:
     """The data set `name` from what its loader returned, `validation` training images held out.
 
     Of those that are not held out `max_train` at most are trained on, 0 for all: which are held out does not
-    depend on it.
+    depend on it. `cue` is that of the source's images (`cues.mark`), None without.
 
     Raises:
       DataError: `validation` is not an integer in 0..N - 1, or all training images are of one class.
@@ -125,6 +158,11 @@ def make(name: str, source: Source, validation: int, max_train: int = 0) -> Data
     arrays = [np.ascontiguousarray(array) for array in (*train, *test, *held)]
     for array in arrays:
         array.setflags(write=False)
+    if cue:
+        validation_marks = Marks(*(array[held_out] for array in cue.marks["train"]))
+        cue = cue._replace(marks={"test": cue.marks["test"], "validation": validation_marks})
+        for array in (*cue.marks["test"], *validation_marks):
+            array.setflags(write=False)
     return Dataset(
         name,
         *arrays,
@@ -133,6 +171,7 @@ def make(name: str, source: Source, validation: int, max_train: int = 0) -> Data
         std=std,
         fingerprint=whole if len(kept) == count else fingerprint(*train, *(held if validation else test)),
         source_fingerprint=whole,
+        cue=cue,
     )
 
 
@@ -214,59 +253,3 @@ def foreign(labels: np.ndarray, dataset: Dataset) -> str | None:
             f"{dataset.name} have it {allowed[label]} times. Are these the files of another data set?"
         )
     return None
-
-
-class DataRecord(TypedDict):
-    """What is known of a data set: DIR/dataset.json, and "data" in results; JSON as it is.
-
-    Attributes:
-      name: what `config.data.name` says.
-      num_classes: K.
-      input_shape: [H, W, 3].
-      mean, std: per channel in [0, 1], three each; what the networks normalise with.
-      train_examples, test_examples, validation_examples: how many images are trained on, are in the test set,
-        and are held out. Records of older versions with images held out lack the second: see `current`.
-      fingerprint, source_fingerprint: of what is used, and of all that the loader returned; see `Dataset`.
-        Records of older versions lack the second.
-    """
-
-    name: str
-    num_classes: int
-    input_shape: list[int]
-    mean: list[float]
-    std: list[float]
-    train_examples: int
-    test_examples: NotRequired[int]
-    validation_examples: int
-    fingerprint: str
-    source_fingerprint: str
-
-
-def record(dataset: Dataset) -> DataRecord:
-    """The record of a data set."""
-    return {
-        "name": dataset.name,
-        "num_classes": dataset.num_classes,
-        "input_shape": [int(side) for side in dataset.train_images.shape[1:]],
-        "mean": list(dataset.mean),
-        "std": list(dataset.std),
-        "train_examples": len(dataset.train_images),
-        "test_examples": len(dataset.test_images),
-        "validation_examples": len(dataset.validation_images),
-        "fingerprint": dataset.fingerprint,
-        "source_fingerprint": dataset.source_fingerprint,
-    }
-
-
-def current(stored: dict[str, Any]) -> DataRecord:
-    """A stored record as this version writes it.
-
-    Older versions held images out in place of the test set: their "evaluation_split" says so, and what they
-    call "test_examples" is then how many.
-    """
-    if "evaluation_split" not in stored:
-        return stored
-    rest = {key: value for key, value in stored.items() if key not in ("evaluation_split", "test_examples")}
-    if stored["evaluation_split"] == "validation":
-        return rest | {"validation_examples": stored["test_examples"]}
-    return rest | {"test_examples": stored["test_examples"], "validation_examples": 0}

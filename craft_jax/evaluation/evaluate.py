@@ -1,36 +1,31 @@
 """A model in, its accuracies out: clean, and under each corruption and severity.
 
-Corrupted images are made on the device from the test images, or read from files (`eval.source`). The random
-draws of those made here belong to the corruption, the severity and the image's index in the data set, so
-every run meets the same images, whatever the batch size or the number of devices. On a CPU no figure depends
-on those either; a GPU may choose another algorithm for a convolution of another size, with other last digits.
+Corrupted images are made on the device from the test images (`images`), or read from files (`eval.source`).
+On a CPU no figure depends on the batch size or the number of devices; a GPU may choose another algorithm for
+a convolution of another size, with other last digits. A student that adapts itself to what it is shown
+(`eval.adaptation`) is another matter: see `adaptation`.
 """
 
 import functools
 import itertools
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from craft_jax import corruptions, data, files, methods, models
+from craft_jax import data, files, methods, models
 from craft_jax.config import rules, tree
-from craft_jax.corruptions.ops import to_unit
-from craft_jax.evaluation import correctness, metrics, names, robustness, targets
-from craft_jax.mesh import make_mesh, replicated_on, split_over
+from craft_jax.evaluation import adaptation, correctness, metrics, names, robustness, spurious, targets
+from craft_jax.evaluation.images import shown
+from craft_jax.mesh import make_mesh, replicated_on
 from craft_jax.runs import checkpoint, directory, predict, teachers
-
-# What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
-_EVALUATION_SEED = 20260
 
 # (variables, images in [0, 1]) -> logits, both float32; and that with its variables.
 Predict = Callable[[Any, Float[Array, "B H W 3"]], Float[Array, "B K"]]
@@ -59,30 +54,6 @@ def predictor(model: models.Model, mesh: Mesh) -> Predict:
     return jax.jit(predict, out_shardings=replicated_on(mesh))
 
 
-def corruption_keys(
-    name: str, severity: int | Int[Array, ""], index: Int[Array | np.ndarray, " B"]
-) -> Key[Array, " B"]:
-    """The keys of images of the data set, by their indices there, under one corruption.
-
-    The severity may be traced.
-    """
-    key = jax.random.key(_EVALUATION_SEED)
-    key = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), severity)
-    return jax.vmap(functools.partial(jax.random.fold_in, key))(index)
-
-
-@jax.jit
-def _clean(images):
-    return to_unit(images.astype(jnp.float32))  # as `corrupt` scales: files give the very same floats
-
-
-@functools.partial(jax.jit, static_argnames=("name", "group"))
-def _corrupted(images, index, name, group, severity):
-    """`corrupt`, compiled once for the severities of `group`, of which one is traced."""
-    keys = corruption_keys(name, severity, index)
-    return corruptions.corrupt_each(keys, _clean(images), name, group, severity)
-
-
 def logits_of(
     networks: Sequence[Network],
     images: UInt8[np.ndarray, "N H W 3"],
@@ -102,15 +73,12 @@ def logits_of(
     Returns:
       float32, one a network.
     """
-    sharding = split_over(mesh)
-    group = corruptions.program(name, images.shape[1:], severity) if name else ()
     batch_size = min(batch_size, len(images))
     batch_size = -(-batch_size // mesh.size) * mesh.size  # every device gets as many
+    starts = range(0, len(images), batch_size)
+    batches = (np.minimum(np.arange(s, s + batch_size), len(images) - 1) for s in starts)
     collected = []
-    for start in range(0, len(images), batch_size):
-        index = np.minimum(np.arange(start, start + batch_size), len(images) - 1)
-        batch, rows = jax.device_put((images[index], index.astype(np.int32)), sharding)
-        seen = _corrupted(batch, rows, name, group, np.int32(severity)) if name else _clean(batch)
+    for seen in shown(images, batches, mesh, name, severity):
         collected.append([predict(variables, seen) for predict, variables in networks])
     joined = (np.concatenate([np.asarray(x) for x in logits]) for logits in zip(*collected, strict=True))
     return [logits[: len(images)] for logits in joined]
@@ -136,6 +104,7 @@ def evaluate(
     wanted: targets.Targets,
     teacher: Network | None = None,
     teacher_record: teachers.TeacherRecord | None = None,
+    adapter: adaptation.Adapter | None = None,
 ) -> Evaluation:
     """Accuracies, calibration and agreement, clean and under shift.
 
@@ -147,16 +116,24 @@ def evaluate(
       wanted: from `targets.prepare`.
       teacher: to be measured on the same images; None for none.
       teacher_record: what the run recorded of its teacher; None without one.
+      adapter: of the student, where `eval.adaptation` asks for one; the teacher never adapts.
     Returns:
       An Evaluation. Its result: `robustness.summary` of the student; "shifted", its `robustness.cell` under a
-      natural shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of
-      images on which both predict the same class: clean, shifted, and the mean over corrupted cells), or
-      None; "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord,
-      the corruptions that student or teacher were trained on, those evaluated, and those in both.
+      natural shift, else None; "cue", its `spurious.figures` where `data.cue` draws one, else None (clean and
+      corrupted images then carry it as in training); "teacher_evaluation", the same of the teacher, with
+      "agreement" (percent of images on which both predict the same class: clean, shifted, and the mean over
+      corrupted cells), or None; "against_reference" (`robustness.against`), or None; and what was evaluated:
+      the EvaluationRecord, the corruptions that student or teacher were trained on, those evaluated, and
+      those in both.
     """
     networks = [student, teacher] if teacher and config.eval.teacher else [student]
-    figures, agreement, correct = _measure(networks, dataset, config, mesh, wanted.files)
-    own, *others = [_summary(cells, config) for cells in figures]
+    size = config.eval.batch_size
+    logits = functools.partial(logits_of, networks, batch_size=size, mesh=mesh)
+    if adapter:
+        size = config.eval.adaptation_batch_size
+        logits = functools.partial(adaptation.logits_of, adapter, networks, batch_size=size, mesh=mesh)
+    figures, agreement, right = _measure(logits, len(networks), dataset, config, wanted.files)
+    own, *others = [_summary(*of_one, dataset, config) for of_one in zip(figures, right, strict=True)]
     against = None
     if wanted.reference:
         figures = robustness.against(own, wanted.reference, wanted.record["same_images"])
@@ -168,21 +145,23 @@ def evaluate(
         "against_reference": against,
         **_protocol(config, list(own["corruptions"]), teacher_record or {}),
     }
-    return Evaluation(result, correct)
+    return Evaluation(result, right[0])
 
 
-def _measure(networks, dataset, config, mesh, files):
-    """([{set: figures} for each network], agreement of the first two, `Evaluation.correct`) over `_sets`."""
+def _measure(logits_of, networks, dataset, config, files):
+    """([{set: figures} of each network], agreement of the first two, [{set: which are right}]) over `_sets`.
+
+    `logits_of` takes images and maybe a corruption and a severity to make, and gives logits of each network.
+    """
     sets = list(_sets(dataset, config, files))
-    figures, agreement, correct = [{} for _ in networks], {}, {}
+    figures, right, agreement = [{} for _ in range(networks)], [{} for _ in range(networks)], {}
     for where, images, labels in tqdm(sets, "evaluate", disable=not config.log.progress, mininterval=0.5):
-        made_here = where if isinstance(where, tuple) and not files else (None, None)
-        loaded = images()
-        logits = logits_of(networks, loaded, config.eval.batch_size, mesh, *made_here)
-        for cells, x in zip(figures, logits, strict=True):
+        name, severity = where if isinstance(where, tuple) and not files else (None, None)
+        logits = logits_of(images(), name=name, severity=severity)
+        for cells, hits, x in zip(figures, right, logits, strict=True):
             cells[where] = robustness.cell(x, labels)
-        correct[correctness.cell_name(where)] = metrics.correct(logits[0], labels)
-        if len(networks) > 1:
+            hits[correctness.cell_name(where)] = metrics.correct(x, labels)
+        if networks > 1:
             agreement[where] = metrics.agreement(*logits)
     corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
     agreement = {
@@ -190,13 +169,20 @@ def _measure(networks, dataset, config, mesh, files):
         "shifted": agreement.get("shifted"),
         "corrupted": float(np.mean(corrupted)) if corrupted else None,
     }
-    return figures, agreement, correct
+    return figures, agreement, right
 
 
 def _sets(dataset, config, files):
-    """What to evaluate on: (where, () -> images, labels), where "clean", "shifted" or (name, severity)."""
+    """What to evaluate on: (where, () -> images, labels).
+
+    Where is "clean", one of `spurious` where there is a cue, "shifted", or (name, severity).
+    """
     clean_images, labels = targets.clean_images(config, dataset, files, config.eval.split)
     yield "clean", lambda: clean_images, labels
+    if dataset.cue:
+        split = dataset.evaluated(config.eval.split).split
+        for where, images in spurious.sets(dataset, split, len(labels)):
+            yield where, lambda images=images: images, labels
     if not files:
         for cell in itertools.product(config.eval.corruptions, config.eval.severities):
             yield cell, lambda: clean_images, labels
@@ -207,10 +193,16 @@ def _sets(dataset, config, files):
         yield cell, functools.partial(files.images, *cell), files.labels
 
 
-def _summary(cells, config):
-    cells = dict(cells)
-    clean, natural = cells.pop("clean"), cells.pop("shifted", None)
-    return {**robustness.summary(clean, cells, config.eval.primary_weights), "shifted": natural}
+def _summary(cells, right, dataset, config):
+    corrupted = {where: figures for where, figures in cells.items() if isinstance(where, tuple)}
+    found = robustness.summary(cells["clean"], corrupted, config.eval.primary_weights)
+    cue = None
+    if dataset.cue:
+        _, labels, split = dataset.evaluated(config.eval.split)
+        count = len(right["clean"])
+        given = dataset.cue.marks[split].given[:count]
+        cue = spurious.figures(cells, right, labels[:count], given, dataset.num_classes)
+    return {**found, "shifted": cells.get("shifted"), "cue": cue}
 
 
 def _protocol(config, evaluated, teacher_record):
@@ -243,6 +235,7 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") ->
     workdir = Path(workdir)
     rules.validate(config)
     student = predict.load(workdir)
+    adaptation.check(config, student.config.student.name, student.variables)
     path = names.path_of(workdir, config, student.config, name)
     dataset = data.load(config)
     directory.check_same_run(workdir, config, data.record(dataset))
@@ -263,7 +256,10 @@ def _of_student(student, dataset, config, wanted, teacher, teacher_record):
     """`evaluate`, and which student it was."""
     mesh = make_mesh()
     taught = _on(mesh, teacher) if teacher else None
-    result, correct = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, teacher_record)
+    adapter = adaptation.make(config, student.model, mesh) if wanted.record["adaptation"] else None
+    result, correct = evaluate(
+        _on(mesh, student), dataset, config, mesh, wanted, taught, teacher_record, adapter
+    )
     result |= {
         "method": config.method,
         "dataset": dataset.name,

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from craft_jax import files
 from craft_jax.config import command, tree
 from craft_jax.errors import CheckpointError, ConfigError
-from craft_jax.evaluation import targets
+from craft_jax.evaluation import adaptation, targets
 
 # The eval.* keys that say what is measured, beside the source; no figure depends on the others.
 _KEYS = (
@@ -21,6 +21,8 @@ _KEYS = (
     "teacher",
     "reference",
     "primary_weights",
+    "adaptation",
+    *adaptation.KEYS,
 )
 _LONGEST_VALUE, _LONGEST_NAME = 24, 100  # characters
 
@@ -53,6 +55,8 @@ def default(config: ConfigDict, own: ConfigDict) -> str:
     different = [key for key in _KEYS if key not in old or new[key] != old[key]]
     if config.eval.source == "regenerated":
         different = [key for key in different if key != "dir"]  # always empty there
+    unread = set(adaptation.KEYS) - set(adaptation.READS[config.eval.adaptation])
+    different = [key for key in different if key not in unread]
     name = "-".join([config.eval.source, *(f"{key}={_short(key, new[key])}" for key in different)])
     return _cut(name, _LONGEST_NAME)
 
@@ -106,7 +110,8 @@ _WAY_OUT = "another name (--eval_name=NAME), or move the file away"
 def _settings(config, result):
     """{what: value} of what an evaluation's figures depend on, the student aside."""
     where = targets.comparable(result)
-    found = ("split", "dir", "max_examples")  # known by what was found there
+    # Known by what was found there, or recorded.
+    found = ("split", "dir", "max_examples", "adaptation", *adaptation.KEYS)
     keys = [key for key in _KEYS if key not in found]
     del where["cells"]
     return where | {f"eval.{key}": config["eval"].get(key) for key in keys}

@@ -12,6 +12,7 @@ from craft_jax.corruptions.settings import original_side
 from craft_jax.data import shifted
 from craft_jax.data.shifted import Shifted
 from craft_jax.errors import CheckpointError, ConfigError
+from craft_jax.evaluation import adaptation
 
 
 class EvaluationRecord(TypedDict):
@@ -27,6 +28,7 @@ class EvaluationRecord(TypedDict):
       corruption_settings_of_side: whose settings they got (`corruptions.settings`); None for files.
       frost_pictures: `corruptions.frost_source`; None for files, or without frost.
       draws: `streams.DRAWS`.
+      adaptation: how the student was adapted to these images; None where it was not.
     """
 
     data: data.DataRecord
@@ -39,6 +41,7 @@ class EvaluationRecord(TypedDict):
     corruption_settings_of_side: int | None
     frost_pictures: str | None
     draws: str
+    adaptation: adaptation.AdaptationRecord | None
 
 
 class Targets(NamedTuple):
@@ -78,6 +81,7 @@ def prepare(config: ConfigDict, dataset: data.Dataset) -> Targets:
         "corruption_settings_of_side": None if files else original_side(images.shape[1:]),
         "frost_pictures": corruptions.frost_source() if made_frost else None,
         "draws": streams.DRAWS,
+        "adaptation": adaptation.record(config),
     }
     if not config.eval.reference:
         return Targets(files, record, None)
@@ -125,6 +129,7 @@ def comparable(result: dict[str, Any]) -> dict[str, Any]:
         "examples": result["examples"],
         "frost pictures": result.get("frost_pictures"),
         "draws": result.get("draws") if result["source"] == "regenerated" else None,
+        "adaptation": result.get("adaptation"),  # absent from results of older versions
         "cells": cells_of(result),
     }
 

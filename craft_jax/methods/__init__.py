@@ -34,6 +34,7 @@ METHODS = {
 _ALWAYS = (
     *("seed", "method", "dtype", "precision", "compilation_cache", "batch_size", "epochs"),
     *("data.name", "data.size", "data.validation", "data.max_train", "data.crop_padding", "data.flip"),
+    "data.cue",
     *("student", "optimizer", "eval", "checkpoint", "log"),
     "views.allow_overlap",
 )
@@ -78,6 +79,7 @@ def unread(config: ConfigDict, keys: Iterable[str]) -> list[str]:
         return []
     read = (*_ALWAYS, *METHODS[config.method].reads(config), *_teacher_reads(config), *_view_reads(config))
     read += () if config.data.name == "digits" else ("data.dir",)
+    read += () if config.data.cue == "none" else ("data.cue_correlation",)
     return [key for key in keys if not any(key == r or key.startswith(f"{r}.") for r in read)]
 
 

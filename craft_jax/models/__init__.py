@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from craft_jax.models import resnet, wide_resnet
-from craft_jax.models.layers import Outputs
+from craft_jax.models.layers import Outputs, adapting
 
 __all__ = ["NAMES", "PRECISIONS", "REGISTRY", "Model", "Outputs", "build", "count_parameters"]
 
@@ -35,10 +36,13 @@ class Model(NamedTuple):
         floating point in [0, 1], H and W at least 8; `train` is a Python bool. True normalises by
         the batch's statistics and returns the updated running averages; False normalises by the
         running averages and returns them unchanged.
+      adapt: (variables, images, running_weight) -> (Outputs, mixed_batch_stats): as `apply` without `train`,
+        but BatchNorm normalises by w running + (1 - w) batch statistics, w in [0, 1], layer after layer.
     """
 
     init: Callable[[Key[Array, ""], Sequence[int]], dict[str, Any]]
     apply: Callable[[dict[str, Any], Float[Array, "B H W 3"], bool], tuple[Outputs, dict[str, Any]]]
+    adapt: Callable[[dict[str, Any], Float[Array, "B H W 3"], float], tuple[Outputs, dict[str, Any]]]
 
 
 def build(
@@ -82,13 +86,16 @@ def build(
         images = jax.ShapeDtypeStruct((1, *shape[-3:]), jnp.float32)
         return module.lazy_init(key, images, train=False)  # runs no forward pass
 
-    def apply(variables, images, train):
+    def normalised(images):
         if images.ndim != 4 or images.shape[-1] != 3 or min(images.shape[1:3]) < 8:
             raise ValueError(f"images must be (B, H, W, 3) with H, W >= 8, not {images.shape}")
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise ValueError(f"images must be floating point in [0, 1], not {images.dtype}")
         x = (images.astype(jnp.float32) - jnp.array(mean)) / jnp.array(std)
-        x = x.astype(dtype)
+        return x.astype(dtype)
+
+    def apply(variables, images, train):
+        x = normalised(images)
         # Every convolution traced here keeps it, and its gradient does: no layer needs to be told.
         with jax.default_matmul_precision(precision):
             if not train:
@@ -96,7 +103,13 @@ def build(
             outputs, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
             return outputs, updated["batch_stats"]
 
-    return Model(init, apply)
+    def adapt(variables, images, running_weight):
+        x = normalised(images)
+        with jax.default_matmul_precision(precision), nn.intercept_methods(adapting(running_weight)):
+            outputs, mixed = module.apply(variables, x, train=False, mutable=["batch_stats"])
+            return outputs, mixed["batch_stats"]
+
+    return Model(init, apply, adapt)
 
 
 def count_parameters(params: Any) -> int:

@@ -1,6 +1,7 @@
 """What both families of networks share: convolution, batch normalisation, the classifying head."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -69,6 +70,28 @@ def batch_norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:
         param_dtype=jnp.float32,
         name=name,
     )
+
+
+def adapting(running_weight: float) -> Callable[..., Any]:
+    """A Flax interceptor under which BatchNorm, told to normalise by its running statistics, first mixes
+    those of its input in: w running + (1 - w) batch, w the weight in [0, 1], of means and of variances.
+
+    Later layers see what that gives, as in Schneider et al. 2020 (their N / (N + n) is w); the mixed
+    statistics take the place of the running ones where the collection "batch_stats" is mutable.
+    """
+
+    def intercept(call, args, kwargs, context):
+        module = context.module
+        if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+            x = args[0].astype(jnp.float32)
+            axes = tuple(range(x.ndim - 1))
+            for name, batch in (("mean", jnp.mean(x, axes)), ("var", jnp.var(x, axes))):
+                running = module.get_variable("batch_stats", name)
+                mixed = running_weight * running + (1 - running_weight) * batch
+                module.put_variable("batch_stats", name, mixed)
+        return call(*args, **kwargs)
+
+    return intercept
 
 
 def classify(stages: list[Float[Array, "B _ _ _"]], num_classes: int) -> Outputs:

@@ -6,8 +6,9 @@
       such a manifest: the statistics of the study as far as its runs are done
   a run's working directory, or a JSON file with what its results.json holds (results/digits/*.json): a row
       a run in each table; evaluations beside a run's own (DIR/eval/NAME.json, which `--mode=eval` writes) in
-      a table of their own. Runs that differ in the seed alone are an arm, named by their directory without
-      its seed; where an arm has two seeds, or with --out, the statistics of the arms, the first the baseline
+      a table of their own, and in another those of a student that adapts itself to the test images. Runs
+      that differ in the seed alone are an arm, named by their directory without its seed; where an arm has
+      two seeds, or with --out, the statistics of the arms, the first the baseline
 
 Statistics are three tables, printed, and with --out also OUT/tables/NAME.csv, .md and .tex (of several
 studies OUT/STUDY/tables/...):
@@ -16,6 +17,9 @@ studies OUT/STUDY/tables/...):
   comparisons  a row a planned comparison: paired differences, t-test, Holm's correction, d_z, Wilcoxon, and
                the least difference that so many pairs could have found
   differences  all other arms and metrics against the baseline: intervals and no p
+
+Evaluations of one name whose students adapted to the test images (eval.adaptation) are a section of their
+own: the arms and their differences among each other; with --out in OUT/adapted.
 
 A single pair has an interval by bootstrap over test images, from the per-image correctness beside a result.
 
@@ -26,9 +30,10 @@ that name is ./gallery).
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from craft_jax.errors import ConfigError, CraftError
-from craft_jax.report import gallery, groups, sections, studies, tables
+from craft_jax.report import adapted, gallery, groups, sections, studies, summary, tables
 
 
 def main(argv=None):
@@ -71,9 +76,12 @@ def _parts(options):
         if options.out or any(len(grouped.counted(arm)) > 1 for arm in grouped.arms):
             found.append(grouped)
     told = [(study, sections.tables_of(study)) for study in found]
-    printed += [sections.text(study, its) for study, its in told]
+    apart = [section for study in found for section in adapted.sections_of(study)]
+    printed += [sections.text(study, its) for study, its in [*told, *apart]]
     if options.out:
-        printed.append("\n".join(f"tables: {folder}" for folder in sections.write(options.out, told)))
+        folders = sections.write(options.out, told)
+        folders += sections.write(Path(options.out, "adapted"), apart)
+        printed.append("\n".join(f"tables: {folder}" for folder in folders))
     return printed
 
 
@@ -82,9 +90,18 @@ def _of_runs(paths, results, reference):
     if done := tables.parts(results):
         printed.append(tables.table(tables.PART_COLUMNS, done))
         printed.append("NLL, ECE and agreement with the teacher: means over the corrupted cells")
-    if beside := tables.evaluations(paths):
+    if shifted := list(tables.shifted(results)):
+        printed.append(tables.table(tables.SHIFTED_COLUMNS, shifted))
+    if cues := list(tables.cues(results)):
+        printed.append(tables.table(tables.CUE_COLUMNS, cues))
+        printed.append("groups: of each class, images with its own cue, and all of them with another class's")
+    beside, of_adapted = tables.evaluations(paths)
+    if beside:
         printed.append(tables.table(tables.EVALUATION_COLUMNS, beside))
         printed.append("evaluations beside the runs' own; robust: mean over the cells (corruption, severity)")
+    if of_adapted:
+        printed.append(tables.table(tables.ADAPTED_COLUMNS, of_adapted))
+        printed.append(f"adapted to the test images, batch by batch: {summary.NOT_COMPARED}")
     if reference:
         lines, notes = tables.against(results, reference)
         printed += [tables.table(tables.REFERENCE_COLUMNS, lines), *notes]

@@ -50,10 +50,16 @@ def _notes(family):
     ]
 
 
-def others(study):
-    """The Table "differences": arms against the study's baseline, and planned pairs in other metrics."""
+def others(study, pairs=()):
+    """The Table "differences": arms against the study's baseline, and planned pairs in other metrics.
+
+    Args:
+      study: a studies.Study.
+      pairs: (arm, baseline) of further differences.
+    """
     wanted = [(arm, study.baseline) for arm in study.arms if study.baseline and arm != study.baseline]
     wanted += [(comparison.arm, comparison.baseline) for comparison in study.planned]
+    wanted += pairs
     rest = [
         comparison
         for pair in dict.fromkeys(wanted)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from craft_jax import corruptions, data
 from craft_jax.corruptions.settings import original_side
 from craft_jax.errors import CraftError, DataError
-from craft_jax.evaluation.evaluate import corruption_keys
+from craft_jax.evaluation.images import corruption_keys
 
 PHOTOGRAPHS = "photographs"
 # Of scikit-learn's china.jpg and flower.jpg: left, upper, right, lower.

@@ -10,6 +10,7 @@ from craft_jax.evaluation.robustness import METRICS
 def value(result, metric):
     """One of robustness.METRICS of a result; None where it was not evaluated or is not finite."""
     families, corrupted = result.get("families") or {}, result.get("corrupted") or {}
+    cue = result.get("cue") or {}  # absent from results of older versions
     found = {
         "clean": result.get("clean_accuracy"),
         "robust": result.get("robust_accuracy"),
@@ -17,6 +18,10 @@ def value(result, metric):
         "weather_digital": families.get("weather_and_digital"),
         "nll": corrupted.get("nll"),
         "ece": corrupted.get("ece"),
+        "shifted": (result.get("shifted") or {}).get("accuracy"),
+        "cue_absent": cue.get("absent"),
+        "cue_reversed": cue.get("reversed"),
+        "worst_group": cue.get("worst_group"),
     }
     number = found[metric] if metric in found else families.get(metric)
     return float(number) if number is not None and math.isfinite(number) else None

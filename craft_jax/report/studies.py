@@ -94,7 +94,7 @@ def read(path):
         ) from error
     if faults:
         raise CheckpointError(f"{path}: " + "; ".join(faults))
-    runs = _without_odd([_run(*run) for run in planned_runs])
+    runs = without_odd([_run(*run) for run in planned_runs])
     return Study(name, question, arms, baseline or "", planned, tuple(runs))
 
 
@@ -137,8 +137,8 @@ def _run(arm, seed, path):
 NOT_DONE = "not done yet"
 
 
-def _without_odd(runs):
-    """Marks the runs that were measured otherwise than most of their arm: a mean over both is of nothing."""
+def without_odd(runs):
+    """Marks the Runs that were measured otherwise than most of their arm: a mean over both is of nothing."""
     marked = []
     for run in runs:
         peers = [measures.conditions(r.result) for r in runs if r.arm == run.arm and not r.fault]

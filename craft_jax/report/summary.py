@@ -1,8 +1,10 @@
 """A result as text: the headline, its parts, and every corruption by severity."""
 
-from craft_jax.evaluation import robustness
+from craft_jax.evaluation import adaptation, robustness
 
 ACCURACIES = ("clean", "robust", "no JPEG", "noise", "blur", "weather", "digital", "weather+digital")
+
+NOT_COMPARED = "figures depend on the batches, and are not to be compared with a student's that was not"
 
 
 def text(result):
@@ -19,8 +21,12 @@ def text(result):
         f"robust accuracy  {number(result['robust_accuracy']):>6}%  (mean over {names}; {_source(result)})",
         f"primary metric   {number(result['primary_metric']):>6}",
     ]
+    if adapted := result.get("adaptation"):  # absent from results of older versions
+        lines.insert(0, f"ADAPTED to these very images by {adaptation.text(adapted)}: {NOT_COMPARED}")
     if result["shifted"]:
         lines.append(_shifted(result))
+    if result.get("cue"):  # absent from results of older versions
+        lines.append(_cue(result["data"]["cue"], result["cue"]))
     if reference := result["against_reference"]:
         lines.append(_against(reference))
     networks = {"student": result}
@@ -70,6 +76,22 @@ def _against(reference):
         f"clean {reference['clean_difference']:+.2f}, "
         f"robust {reference['robust_difference']:+.2f} points"
     )
+
+
+def _cue(cue, figures):
+    return (
+        f"{cue['kind']} cue       as in training ({cue['correlation']:g} its own class's) "
+        f"{number(figures['as_in_training'])}%, absent {number(figures['absent'])}%, "
+        f"reversed {number(figures['reversed'])}%; worst group {number(figures['worst_group'])}%: "
+        + worst_group(figures)
+    )
+
+
+def worst_group(figures):
+    """The group of least accuracy of a result's "cue", in words: "class 3, another's cue, 40 images"."""
+    label, cue = figures["worst"]["class"], figures["worst"]["cue"]
+    whose = "its own cue" if cue == "own" else "another's cue"
+    return f"class {label}, {whose}, {figures['examples'][cue][label]} images"
 
 
 def _shifted(result):

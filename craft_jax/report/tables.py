@@ -4,8 +4,8 @@ from pathlib import Path
 
 from craft_jax import files
 from craft_jax.errors import CheckpointError
-from craft_jax.evaluation import robustness, targets
-from craft_jax.report.summary import ACCURACIES, accuracies, number
+from craft_jax.evaluation import adaptation, robustness, targets
+from craft_jax.report.summary import ACCURACIES, accuracies, number, worst_group
 
 RUN_COLUMNS = (
     "run",
@@ -24,6 +24,9 @@ EVALUATION_COLUMNS = (
     *("run", "evaluation", "source", "step", "images", "cells"),
     *("clean", "robust", "shifted"),
 )
+ADAPTED_COLUMNS = (*EVALUATION_COLUMNS, "adapted by")
+SHIFTED_COLUMNS = ("run", "source", "images", "clean", "shifted", "shifted NLL", "shifted ECE")
+CUE_COLUMNS = ("run", "cue", "as in training", "absent", "reversed", "worst group", "which")
 REFERENCE_COLUMNS = ("run", "mCE", "relative mCE", "clean difference", "robust difference")
 
 
@@ -68,7 +71,7 @@ def _row(workdir, result):
     identity = (
         workdir,
         result["method"],
-        result["dataset"] + (" (validation)" if _held_out(result) else ""),
+        result["dataset"] + _cue_of(result) + (" (validation)" if _held_out(result) else ""),
         config["student"]["name"],
         teacher["name"] if teacher else "-",
         _trained_on(result),
@@ -83,6 +86,12 @@ def _row(workdir, result):
 def _held_out(result):
     """Whether a result is of held-out training images, and not of the test set."""
     return result.get("evaluation_split") == "validation"  # absent from a run that stopped
+
+
+def _cue_of(result):
+    """The spurious cue that all images of a result carry, as text: " with corner cue 0.9"."""
+    cue = result["data"].get("cue")
+    return f" with {cue['kind']} cue {cue['correlation']:g}" if cue else ""
 
 
 def _trained_on(result):
@@ -143,23 +152,47 @@ def parts(results):
     return lines
 
 
+def shifted(results):
+    """The rows of a table of natural shifts, new test images without corruptions, of runs that have one."""
+    for workdir, result in results:
+        if found := result.get("shifted"):  # absent from a run that stopped
+            figures = (result["clean_accuracy"], found["accuracy"])
+            calibration = (number(found[name], 3) for name in ("nll", "ece"))
+            yield workdir, result["source"], str(result["examples"]), *map(number, figures), *calibration
+
+
+def cues(results):
+    """The rows of a table of accuracies with a spurious cue, without it and against it."""
+    for workdir, result in results:
+        if found := result.get("cue"):  # absent from results of older versions
+            figures = (found[key] for key in ("as_in_training", "absent", "reversed", "worst_group"))
+            yield workdir, _cue_of(result).removeprefix(" with "), *map(number, figures), worst_group(found)
+
+
 def evaluations(paths):
-    """The rows of a table of the evaluations beside a run's own: DIR/eval/NAME.json.
+    """The rows of two tables of the evaluations beside a run's own, DIR/eval/NAME.json: (plain, adapted).
+
+    A student that adapts itself to the test images is another matter than one that does not.
 
     Args:
       paths: as for `read`; a file has none.
     Raises:
       CheckpointError: a file there is no result of an evaluation.
     """
-    lines = []
+    plain, adapted = [], []
     for directory in filter(None, map(directory_of, paths)):
         for path in sorted(Path(directory, "eval").glob("*.json")):
             result = files.read_json(path)
             try:
-                lines.append((directory, path.stem, *_evaluation(result)))
+                row = (directory, path.stem, *_evaluation(result))
+                by = result.get("adaptation")  # absent from results of older versions
+                if by:
+                    adapted.append((*row, adaptation.text(by)))
+                else:
+                    plain.append(row)
             except (KeyError, TypeError, AttributeError) as error:
                 raise CheckpointError(f"{path}: not the result of an evaluation") from error
-    return lines
+    return plain, adapted
 
 
 def _evaluation(result):

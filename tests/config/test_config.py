@@ -358,6 +358,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("dtype", ["float32", "bfloat16"]),
         ("precision", ["default", "highest"]),
         ("data.name", ["cifar10", "cifar100", "digits", "npz"]),
+        ("data.cue", ["none", "corner", "color"]),
         ("student.name", models.REGISTRY),  # evaluated below: tests/conftest.py adds one
         ("teacher.name", models.REGISTRY),
         ("teacher.method", ["erm", "augmix"]),
@@ -377,6 +378,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("eval.source", ["regenerated", "cifar10_c", "cifar10_corrupted", "cifar10_1"]),
         ("eval.corruptions", list(corruptions.NAMES)),
         ("eval.severities", list("12345")),
+        ("eval.adaptation", ["none", "batch_norm", "tent"]),
     ],
 )
 def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
@@ -404,6 +406,7 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("data.validation", [-1], [0, 5000]),
         ("data.max_train", [-1], [0, 2000]),
         ("data.crop_padding", [-1], [0, 4]),
+        ("data.cue_correlation", [-0.1, 1.1], [0.0, 0.5, 1.0]),
         ("teacher.epochs", [0], [1]),
         ("teacher.batch_size", [0], [8]),
         ("teacher.learning_rate", [0.0], [1e-9]),
@@ -430,6 +433,9 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("reliability.gamma", [-0.1, 1.1], [0.0, 1.0]),
         ("eval.max_examples", [-1], [0, 1]),
         ("eval.batch_size", [0], [1, 500]),
+        ("eval.adaptation_batch_size", [0], [1, 200]),
+        ("eval.adaptation_prior", [-0.5], [0.0, 16.0]),
+        ("eval.adaptation_learning_rate", [0.0], [1e-9]),
         ("eval.clean_every_epochs", [-1], [0, 1]),
         ("checkpoint.every_steps", [0], [1]),
         ("checkpoint.keep", [0], [1]),

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from craft_jax import data
+from craft_jax import data, main
 from craft_jax.data import dataset, digits, npz, tfds
 from craft_jax.errors import DataError
+from craft_jax.report import __main__ as report
+from craft_jax.runs import predict
 
 ROOT = Path(__file__).resolve().parents[2]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -27,7 +29,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 def load(name, directory="", validation=0, max_train=0, size=0, **more):
     section = {"name": name, "dir": str(directory), "validation": validation, "max_train": max_train}
-    section["size"] = size
+    section |= {"size": size, "cue": "none"}
     return data.load(ConfigDict({"data": section, **more}))
 
 
@@ -522,12 +524,12 @@ LOAD = """
 import sys, time
 from absl import logging
 from ml_collections import ConfigDict
-from craft_jax import data
+from craft_jax import data, main
 logging.use_absl_handler()
 logging.set_verbosity(logging.INFO)  # as absl.app.run leaves it
 start = time.time()
 try:
-    section = dict(name="cifar10", dir={directory!r}, size=0, validation=0, max_train=0)
+    section = dict(name="cifar10", dir={directory!r}, size=0, validation=0, max_train=0, cue="none")
     data.load(ConfigDict({{"data": section}}))
 except data.tfds.DataError as error:
     print(error)
@@ -660,3 +662,25 @@ def test_tfds_damaged_directory(prepared, tmp_path, offline, damage):
 def test_tfds_labels_of_another_set(prepared, tmp_path, offline):
     shutil.copytree(prepared[0] / "cifar100", tmp_path / "cifar10")
     assert "a label is outside 0..9" in fails("cifar10", tmp_path)
+
+
+def test_a_run_on_cifar100_by_config(prepared, offline, tmp_path, capsys):
+    """A whole tiny run by the command: one step on 20 images of 100 classes, its evaluation, its report."""
+    root, contents = prepared
+    words = ["--config=configs/erm.py:smoke", f"--workdir={tmp_path}", "--config.data.name=cifar100"]
+    settings = {"data.dir": root, "data.size": 16, "student.name": "tiny", "batch_size": 16}
+    settings |= {"eval.corruptions": "contrast", "eval.severities": 5, "compilation_cache": False}
+    settings |= {"log.progress": False, "log.tensorboard": False}
+    assert main.main([*words, *(f"--config.{key}={value}" for key, value in settings.items())]) == 0
+    assert "classes: 100" in capsys.readouterr().out
+    result = json.loads((tmp_path / "results.json").read_text())
+    assert (result["status"], result["dataset"], result["data"]["num_classes"]) == ("done", "cifar100", 100)
+    loaded = load("cifar100", root, size=16)
+    logits = predict.load(tmp_path)(loaded.test_images / np.float32(255))
+    assert logits.shape == (20, 100)
+    hits = np.argmax(logits, -1) == loaded.test_labels
+    assert result["clean_accuracy"] == 100 * int(hits.sum()) / 20
+    assert len(contents["cifar100"]["test"][0]) == result["examples"] == 20
+    assert report.main([str(tmp_path)]) == 0
+    row = [cell.strip() for cell in capsys.readouterr().out.splitlines()[2].split("|")[1:-1]]
+    assert row[:4] == [str(tmp_path), "erm", "cifar100", "tiny"]

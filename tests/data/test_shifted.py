@@ -22,6 +22,11 @@ from craft_jax.corruptions.ops import to_unit
 from craft_jax.data import shifted, shifted_tfds, tfds
 from craft_jax.errors import DataError
 from craft_jax.evaluation import evaluate
+from craft_jax.evaluation.images import corruption_keys
+from craft_jax.report import __main__ as report
+from craft_jax.report import measures
+from craft_jax.runs import predict
+from craft_jax.training import train
 from launch import make_cifar_c
 
 ROOT = Path(__file__).parents[2]
@@ -284,7 +289,7 @@ def test_our_files_are_read_as_the_images_that_evaluation_makes(made, settings, 
     index = jnp.arange(33, dtype=jnp.int32)
     images = digits.test_images[:33].astype(np.float32) / 255
     for name, severity in itertools.product(MADE, range(1, 6)):
-        keys = evaluate.corruption_keys(name, severity, index)
+        keys = corruption_keys(name, severity, index)
         wanted = corruptions.corrupt(keys, images, name, severity)
         block = loaded.images(name, severity)
         np.testing.assert_array_equal(block, np.rint(np.asarray(wanted) * 255.0))
@@ -654,3 +659,32 @@ def test_data_offers_no_other_validation_than_its_own(digits):
     assert data.dataset.foreign(labels, digits) is None
     assert data.dataset.foreign(labels[::3], digits) is None
     assert "has class" in data.dataset.foreign(np.append(labels, 3), digits)
+
+
+def test_a_run_is_evaluated_on_cifar10_1_by_config_and_reported(
+    published, make_config, tmp_path, monkeypatch, capsys
+):
+    """A whole tiny run on images like CIFAR-10's: one step, then CIFAR-10.1 in place of corruptions."""
+    random = np.random.default_rng(1)
+    images, labels = random.integers(0, 256, (16, 32, 32, 3)).astype(np.uint8), np.arange(16) % 10
+    dataset = data.dataset.make("cifar10", data.dataset.Source(images, labels, images, labels, 10), 0)
+    monkeypatch.setattr(data, "load", lambda config: dataset)
+    overrides = {"data.name": "cifar10", "eval.source": "cifar10_1", "eval.dir": str(tmp_path), "epochs": 1}
+    config, workdir = make_config(**overrides), tmp_path / "run"
+    result = train.train_and_evaluate(config, workdir)
+    assert result["examples"] == 20 and result["clean_examples"] == 16 and result["corruptions"] == {}
+    shown = shifted.load(config, dataset)
+    logits = predict.load(workdir)(shown.images(None, None) / np.float32(255))
+    assert result["shifted"]["accuracy"] == 100 * (logits.argmax(-1) == shown.labels).sum() / 20
+    assert result["source_record"]["source"] == "cifar10_1/v6"
+    again, path = evaluate.evaluate_workdir(config, workdir)
+    assert again["shifted"] == result["shifted"] and path.name == "cifar10_1.json"
+    assert report.main([str(workdir)]) == 0
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()
+    ]
+    percent = f"{result['shifted']['accuracy']:.2f}"
+    own = [line for line in lines if line[:3] == [str(workdir), "cifar10_1", "20"]]
+    assert [line[4] for line in own] == [percent]
+    assert [line[-1] for line in lines if line[1:3] == ["cifar10_1", "cifar10_1"]] == [percent]
+    assert measures.value(result, "shifted") == result["shifted"]["accuracy"]

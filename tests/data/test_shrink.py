@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from craft_jax import data
 from craft_jax.corruptions import LEAST_SIDE
 from craft_jax.data import dataset, shrink
 from craft_jax.data.dataset import Source
@@ -64,7 +65,7 @@ def test_training_and_test_images_are_shrunk_and_all_that_follows_from_them():
     own = dataset.fingerprint(*(getattr(small, name) for name in ARRAYS))
     assert small.fingerprint == small.source_fingerprint == own != whole.fingerprint
     assert load("digits", size=16, validation=100).source_fingerprint == own
-    assert dataset.record(small)["input_shape"] == [16, 16, 3]
+    assert data.record(small)["input_shape"] == [16, 16, 3]
 
 
 def test_published_statistics_are_those_of_images_as_they_are():

@@ -14,6 +14,7 @@ from craft_jax import corruptions, data
 from craft_jax.config import reader
 from craft_jax.data.dataset import Source
 from craft_jax.evaluation import evaluate, metrics, targets
+from craft_jax.evaluation.images import corruption_keys
 from craft_jax.mesh import make_mesh
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +220,7 @@ def test_noise_belongs_to_the_index():
     for a, b in itertools.combinations(range(7), 2):
         assert abs(np.corrcoef(seen[a], seen[b])[0, 1]) < 0.2
     for i in range(7):  # what `corrupt` makes of the image alone, under the key of its index
-        keys = evaluate.corruption_keys("gaussian_noise", 3, jnp.array([i]))
+        keys = corruption_keys("gaussian_noise", 3, jnp.array([i]))
         alone = corruptions.corrupt(keys, jnp.float32(images[:1]) / 255, "gaussian_noise", 3)
         np.testing.assert_array_equal(seen[i], np.asarray(alone).ravel())
 
@@ -229,13 +230,13 @@ def test_corruption_keys():
     seen = set()
     for name in corruptions.NAMES:
         for severity in (1, 2, 3, 4, 5):
-            keys = evaluate.corruption_keys(name, severity, jnp.array([0, 1, 9999], jnp.int32))
+            keys = corruption_keys(name, severity, jnp.array([0, 1, 9999], jnp.int32))
             seen |= {tuple(key) for key in np.asarray(jax.random.key_data(keys)).tolist()}
     assert len(seen) == 15 * len(corruptions.NAMES)
     key = jax.random.key(20260)
     for part in (zlib.crc32(b"shot_noise"), 4, 9999):
         key = jax.random.fold_in(key, part)
-    found = evaluate.corruption_keys("shot_noise", 4, jnp.array([0, 9999], jnp.int32))[1]
+    found = corruption_keys("shot_noise", 4, jnp.array([0, 9999], jnp.int32))[1]
     np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(key))
 
 

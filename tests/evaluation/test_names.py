@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from configs import erm
@@ -11,6 +12,9 @@ from craft_jax.config import command
 from craft_jax.errors import CheckpointError, ConfigError
 from craft_jax.evaluation import correctness, evaluate, names
 from craft_jax.files import lock
+from craft_jax.report import __main__ as report
+from craft_jax.report import summary
+from craft_jax.runs import predict
 from craft_jax.training import train
 
 
@@ -90,6 +94,49 @@ def test_other_settings_under_a_name_in_use_are_refused_before_any_work(run, unm
     assert path.read_bytes() == before
 
 
+def test_a_finished_run_adapts_and_stands_apart(run, digits, capsys):
+    """Its figures are those of `Model.apply` in training; never a reference, nor a row, beside others."""
+    evaluated, workdir = run
+    adapting = {"eval.adaptation": "batch_norm", "eval.adaptation_prior": 0.0}
+    adapting |= {"eval.adaptation_batch_size": 20, "eval.teacher": False}
+    plain, _ = evaluated()
+    result, path = evaluated("adapted", **adapting)
+    student = predict.load(workdir)
+    order = np.random.RandomState(20_261).permutation(40)
+    hits, surprise = 0, 0.0
+    for batch in (order[:20], order[20:]):
+        images = digits.test_images[batch] / np.float32(255)
+        outputs, _ = student.model.apply(student.variables, images, train=True)
+        logits, labels = np.float64(outputs.logits), digits.test_labels[batch]
+        hits += int((logits.argmax(-1) == labels).sum())
+        surprise += np.sum(np.log(np.exp(logits).sum(-1)) - logits[np.arange(20), labels])
+    assert result["clean_accuracy"] == 100 * hits / 40
+    assert result["clean"]["nll"] == pytest.approx(surprise / 40, rel=1e-4)
+    assert abs(result["clean"]["nll"] - plain["clean"]["nll"]) > 0.01
+    settings = {"adaptation_batch_size": 20, "adaptation_prior": 0.0}
+    assert result["adaptation"] == {"kind": "batch_norm", "settings": settings}
+    assert result["params_sha256"] == plain["params_sha256"]
+    with pytest.raises(ConfigError, match=r"adapted\.json: .* differs in adaptation; "):
+        evaluated("adapted", **{"eval.teacher": False})
+    path.rename(workdir / "adapted.json")  # aside: the run's own evaluation is no reference for it
+    with pytest.raises(ConfigError, match=r"results\.json differs in adaptation;"):
+        evaluated("against", **adapting, **{"eval.reference": str(workdir)})
+    (workdir / "adapted.json").rename(path)
+    like, _ = evaluated("against", **adapting, **{"eval.reference": str(workdir)})
+    assert like["against_reference"]["mce"] == pytest.approx(100)
+    capsys.readouterr()
+    assert report.main([str(workdir)]) == 0
+    out = capsys.readouterr().out
+    beside, apart = out.split("evaluations beside the runs' own")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in apart.splitlines()]
+    (row,) = (row for row in rows if row[:2] == [str(workdir), "adapted"])
+    assert row[-1] == "batch_norm (batch_size 20, prior 0)"
+    assert "| adapted " not in beside and "not to be compared with a student's that was not" in apart
+    assert summary.text(result).startswith(
+        "ADAPTED to these very images by batch_norm (batch_size 20, prior 0)"
+    )
+
+
 def test_a_file_that_is_no_evaluation_is_not_replaced(run, unmeasured):
     evaluated, workdir = run
     (workdir / "eval").mkdir(exist_ok=True)
@@ -129,6 +176,12 @@ def test_a_name_that_is_no_file_name_is_refused(run, unmeasured, name):
         ({"eval.source": "cifar10_c", "eval.dir": "some/CIFAR-10-C/"}, "cifar10_c-dir=CIFAR-10-C"),
         ({"eval.teacher": False}, "regenerated-teacher=False"),
         ({"eval.split": "test"}, "regenerated-split=test"),
+        ({"eval.adaptation": "tent", "eval.adaptation_prior": 4.0}, "regenerated-adaptation=tent"),
+        (
+            {"eval.adaptation": "batch_norm", "eval.adaptation_prior": 4.0},
+            "regenerated-adaptation=batch_norm-adaptation_prior=4.0",
+        ),
+        ({"eval.adaptation_learning_rate": 1.0}, "regenerated"),
     ],
 )
 def test_a_name_says_what_differs_from_the_runs_own(change, name):

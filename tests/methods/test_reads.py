@@ -23,6 +23,7 @@ BATCH, CLASSES = 16, 10
 SECTIONS = ("views", "augmix", "kd", "attention", "crd", "contrastive", "dealign", "reliability")
 # Of these sections and of "data", what acts outside the step: on the data, and on what may be evaluated.
 OUTSIDE = ("views.allow_overlap", "data.name", "data.dir", "data.size", "data.validation", "data.max_train")
+OUTSIDE += ("data.cue", "data.cue_correlation")
 # What `views.make` is given to read, and no more: to read another key would be an error here.
 OF_VIEWS = (
     *("data.crop_padding", "data.flip"),

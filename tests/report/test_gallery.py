@@ -8,7 +8,7 @@ from PIL import Image
 
 from craft_jax import corruptions
 from craft_jax.errors import DataError
-from craft_jax.evaluation.evaluate import corruption_keys
+from craft_jax.evaluation.images import corruption_keys
 from craft_jax.report import __main__ as report
 from craft_jax.report import gallery
 from tests.corruptions.test_helpers import photographs

@@ -345,3 +345,31 @@ def test_a_reference_needs_runs(tmp_path, capsys):
     study(tmp_path / "s", {"kd": of(KD)})
     assert report.main([str(tmp_path / "s"), "--reference=x"]) == 2
     assert "--reference: of runs" in capsys.readouterr().err
+
+
+def test_adapted_evaluations_are_a_section_of_their_own(tmp_path, capsys):
+    """Of one name over all runs; the runs' own figures stay as they were, and no difference mixes the two."""
+    folder, planned = tmp_path / "s", [("kd", "erm", "robust")]
+    study(folder, {"kd": of(KD), "erm": of(ERM)}, planned, "erm")
+    before = made(tmp_path, folder)
+    assert not (tmp_path / "out" / "adapted").exists()
+    tent = {"kind": "tent", "settings": {"adaptation_batch_size": 200, "adaptation_learning_rate": 0.001}}
+    for arm, values in (("kd", (80.0, 82.0, 81.0)), ("erm", (80.0, 80.0, 80.0))):
+        for seed, value in enumerate(values):
+            beside = folder / arm / f"seed{seed}" / "eval"
+            write(beside / "tent.json", result(seed, robust=value, adaptation=tent))
+            write(beside / "other.json", result(seed, robust=1.0))
+    other = {**tent, "settings": tent["settings"] | {"adaptation_batch_size": 50}}
+    write(folder / "kd" / "seed2" / "eval" / "tent.json", result(2, robust=10.0, adaptation=other))
+    capsys.readouterr()
+    assert made(tmp_path, folder) == before
+    out = capsys.readouterr().out
+    assert "trial-tent: 5 of 6 runs. Adapted to the test images: " in out
+    assert "left out: kd seed 2, other adaptation than most of its arm" in out
+    paths = sorted((tmp_path / "out" / "adapted" / "tables").glob("*.csv"))
+    assert [path.stem for path in paths] == ["arms", "differences"]
+    arms, differences = (list(csv.DictReader(path.open(newline=""))) for path in paths)
+    assert float(pick(arms, arm="kd")["robust_mean"]) == 81 and pick(arms, arm="kd")["n"] == "2"
+    row = pick(differences, arm="kd", metric="robust")
+    assert (row["n"], float(row["difference"])) == ("2", 1.0)
+    assert {row["baseline"] for row in differences} == {"erm"}
