@@ -166,8 +166,10 @@ def _makes_views(config):
 
 def _is_known(config):
     """Whether the method, or those that it adds up, are there to be asked."""
-    allowed = methods.combinable() if config.method == "combined" else methods.METHODS
-    return config.method in methods.METHODS and all(name in allowed for name in methods.summed(config))
+    allowed, summed = methods.METHODS, methods.summed(config)
+    if config.method == "combined":
+        allowed = methods.combinable()
+    return bool(summed) and all(name in allowed for name in summed)
 
 
 # Where evaluated images may come from -> the data sets that they are test images of, None for any.

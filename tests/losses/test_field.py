@@ -15,8 +15,8 @@ import pytest
 from craft_jax import losses
 from tests.losses.test_losses import (
     check_finite,
-    check_reference,
     check_value,
+    jit,
     normal,
     ref_logit_kd,
     ref_softmax,
@@ -222,33 +222,50 @@ CASES = {
 }
 
 
+def values_of(name, student, teacher):
+    """What a case's loss gives, from the program that is compiled for its shapes already."""
+    return value_and_gradient(CASES[name][0])(student, teacher)[0]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_against_loops(name):
-    """One value an image, its gradient in the student's input, and none in the teacher's."""
+    """One value an image, its gradient in the student's input by central differences, none in the teacher's."""
     loss, reference, student, teacher = CASES[name]
-    check_reference(lambda x: loss(x, teacher), lambda x: reference(x, np.float64(teacher)), student)
-    values, (_, of_teacher) = value_and_gradient(loss)(student, teacher)
-    assert values.shape == (len(teacher),) and len(set(values.tolist())) == len(values)
-    assert not np.any(of_teacher)
+    values, (gradient, of_teacher) = value_and_gradient(loss)(student, teacher)
+    exact = np.float64(teacher)
+    check_value(values, reference(np.float64(student), exact))
+    assert len(set(values.tolist())) == len(values) == len(teacher) and not np.any(of_teacher)
+    expected, weights, h = np.zeros(student.shape), 1 + np.arange(len(values)), 1e-5
+    for index in np.ndindex(*student.shape):
+        step = np.zeros(student.shape)
+        step[index] = h
+        up, down = (np.array(reference(student + sign * step, exact)) for sign in (1, -1))
+        expected[index] = np.sum(weights * (up - down)) / (2 * h)
+    largest = np.abs(expected).max()
+    assert largest > 1e-3  # or this would compare zeros
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=2e-4 * largest)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_half_inputs_are_computed_in_float32(name):
-    loss, _, *inputs = CASES[name]
-    half = [jnp.asarray(x, jnp.bfloat16) for x in inputs]
-    exact = value_and_gradient(loss)(*(x.astype(jnp.float32) for x in half))[0]
-    check_value(value_and_gradient(loss)(*half)[0], exact, rtol=1e-5)
-    program = str(jax.make_jaxpr(loss)(*inputs))  # and no factor is rounded to TF32
-    assert program.count("dot_general[") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
+def test_half_inputs_are_computed_in_float32():
+    """And no factor is rounded to TF32."""
+    half = {name: [jnp.asarray(x, jnp.bfloat16) for x in inputs] for name, (_, _, *inputs) in CASES.items()}
+
+    def both(half):
+        full = jax.tree.map(lambda x: x.astype(jnp.float32), half)
+        return [{name: CASES[name][0](*inputs[name]) for name in CASES} for inputs in (half, full)]
+
+    of_half, of_full = jit(both)(half)
+    for name in CASES:
+        check_value(of_half[name], of_full[name], rtol=1e-5)
+    program = str(jax.make_jaxpr(both)(half))
+    exact = program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
+    assert program.count("dot_general[") == exact > 10
 
 
 @pytest.mark.parametrize("name", ["similarity", "relational", "probabilistic"])
 def test_the_order_of_the_batch_does_not_matter(name):
-    loss, _, student, teacher = CASES[name]
-    values, turned = (
-        value_and_gradient(loss)(s, t)[0] for s, t in ((student, teacher), (student[::-1], teacher[::-1]))
-    )
-    check_value(turned, values[::-1])
+    _, _, student, teacher = CASES[name]
+    check_value(values_of(name, student[::-1], teacher[::-1]), values_of(name, student, teacher)[::-1])
 
 
 # ----------------------------------------------------------------------------------------- by hand
@@ -260,94 +277,92 @@ def test_relational_by_hand():
     student, teacher = np.float32([[0, 0], [3, 0], [0, 4]]), np.float32([[0], [1], [2]])
     # Row 0: distances 3/4 - 3/4 = 0 and 1 - 3/2 = -1/2; huber 1/8, over 3. Its cosine twice: huber(1) = 1/2.
     # Row 1: 0 and 5/4 - 3/4 = 1/2: 1/8. Cosine 3/5 + 1 = 8/5: huber 11/10. Row 2: -1/2 and 1/2; 1/5: 1/50.
-    distances = [1 / 8 / 3, 1 / 8 / 3, 2 / 8 / 3]
-    angles = [2 * x / 9 for x in (1 / 2, 11 / 10, 1 / 50)]
-    check_value(losses.relational(student, teacher, 1.0, 0.0), distances)
-    check_value(losses.relational(student, teacher, 0.0, 1.0), angles)
-    check_value(
-        losses.relational(student, teacher), [25 * d + 50 * a for d, a in zip(distances, angles, strict=True)]
-    )
+    distances = np.array([1 / 8, 1 / 8, 2 / 8]) / 3
+    angles = 2 * np.array([1 / 2, 11 / 10, 1 / 50]) / 9
+    loss = jit(losses.relational)
+    check_value(loss(student, teacher, 1.0, 0.0), distances)
+    check_value(loss(student, teacher, 0.0, 1.0), angles)
+    check_value(jit(lambda s, t: losses.relational(s, t))(student, teacher), 25 * distances + 50 * angles)
 
 
 def test_decoupled_kd_with_logit_kds_weights_is_logit_kd():
     p = np.array([ref_softmax(z / 4)[y] for z, y in zip(np.float64(Z_T), Y, strict=True)])
-    found = losses.decoupled_kd(Z_S, Z_T, Y, 1.0, np.float32(1 - p), 4.0)
-    check_value(found, losses.logit_kd(Z_S, Z_T, 4.0), rtol=1e-4)
+    loss = jit(losses.decoupled_kd)
+    own, others = loss(Z_S, Z_T, Y, 1.0, 0.0, 4.0), loss(Z_S, Z_T, Y, 0.0, 1.0, 4.0)
+    check_value(own + np.float32(1 - p) * others, ref_logit_kd(np.float64(Z_S), np.float64(Z_T), 4.0))
 
 
 def test_selectivity_by_hand():
     # One channel each, at right angles: 1 + 1 - 0. A channel of zeros has k = 0 with all: 1 + 0 - 0.
     one, other = np.float32([1, 0]).reshape(1, 1, 2, 1), np.float32([0, 2]).reshape(1, 1, 2, 1)
-    check_value(losses.neuron_selectivity(one, other), [2.0])
-    check_value(losses.neuron_selectivity(0 * one, other), [1.0])
+    loss = jit(losses.neuron_selectivity)
+    check_value(loss(one, other), [2.0])
+    check_value(loss(0 * one, other), [1.0])
     # Pooled 2 to 1: (4, 0, 0, 2) becomes (2, 1); against (2, 1) itself nothing is left.
     wide = np.float32([4, 0, 0, 2]).reshape(1, 1, 4, 1)
-    check_value(losses.neuron_selectivity(wide, np.float32([2, 1]).reshape(1, 1, 2, 1)), [0.0])
+    check_value(loss(wide, np.float32([2, 1]).reshape(1, 1, 2, 1)), [0.0])
 
 
 def test_a_correlation_knows_no_scale_and_no_offset():
-    assert np.abs(losses.dist(Z_T + 5, Z_T, 2.0, 2.0, 4.0)).max() < 1e-4
-    check_value(losses.standardize(3 * Z_S + 7), losses.standardize(Z_S), rtol=1e-4, atol=1e-5)
+    assert np.abs(values_of("dist", Z_T + 5, Z_T)).max() < 1e-4
+    moved = values_of("standardized KD", 3 * Z_S + 7, Z_T)
+    check_value(moved, values_of("standardized KD", Z_S, Z_T), rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------- edges
 
-COMPARING = {
-    "similarity": (losses.similarity_preserving, (4, 2, 2, 3)),
-    "relational": (losses.relational, (4, 3)),
-    "probabilistic": (losses.probabilistic_transfer, (4, 3)),
-    "dist": (lambda s, t: losses.dist(s, t, 2.0, 3.0, 4.0), (4, 3)),
-    "standardized KD": (CASES["standardized KD"][0], (4, 3)),
-}
+COMPARING = ["similarity", "relational", "probabilistic", "dist", "standardized KD"]
 
 
-@pytest.mark.parametrize("value", [0.0, 0.3])
 @pytest.mark.parametrize("name", COMPARING)
-def test_constant_inputs_are_finite(name, value):
+def test_constant_inputs_are_finite(name):
     """A network that gives one thing for all images, or nothing: values, and gradients of small size."""
-    loss, shape = COMPARING[name]
-    other, constant = normal(10, *shape), np.full(shape, value, np.float32)
-    for student, teacher in ((constant, other), (other, constant), (constant, constant)):
-        check_finite(loss, student, teacher)
-        _, (gradient, _) = value_and_gradient(loss)(student, teacher)
-        assert np.abs(gradient).max() < 1e3
+    loss, _, *others = CASES[name]
+    for value in (0.0, 0.3):
+        constants = [np.full(x.shape, value, np.float32) for x in others]
+        for pair in ((constants[0], others[1]), (others[0], constants[1]), constants):
+            check_finite(loss, *pair)
+            _, (gradient, _) = value_and_gradient(loss)(*pair)
+            assert np.abs(gradient).max() < 1e3
 
 
 def test_images_in_one_place_are_finite():
     """Distances of zero, and directions of none, on either side or on both."""
-    apart, twice = normal(11, 4, 3), normal(12, 4, 3)[[0, 1, 1, 2]]
-    for student, teacher in ((twice, apart), (apart, twice), (twice, twice)):
-        values = check_finite(losses.relational, student, teacher)
-        check_value(values, ref_relational(np.float64(student), np.float64(teacher)))
+    twice = [0, 1, 1, 2]
+    for pair in ((ROWS[twice], LONGER), (ROWS, LONGER[twice]), (ROWS[twice], LONGER[twice])):
+        values = check_finite(losses.relational, *pair)
+        check_value(values, ref_relational(*map(np.float64, pair)))
 
 
-@pytest.mark.parametrize("name", ["similarity", "relational", "probabilistic"])
-def test_one_image_alone_is_like_itself(name):
-    loss, shape = COMPARING[name]
-    values = check_finite(loss, normal(13, 1, *shape[1:]), normal(14, 1, *shape[1:]))
-    check_value(values, [0.0])
-
-
-def test_dist_of_one_image_has_its_rows_part_alone():
+def test_one_image_alone():
+    """It is like itself: no loss. DIST has its rows' part alone, since columns of one value are constant."""
+    names = ["similarity", "relational", "probabilistic", "dist"]
+    alone = {name: [x[:1] for x in CASES[name][2:]] for name in names}
+    values = check_finite(lambda x: jnp.concatenate([CASES[name][0](*x[name]) for name in names]), alone)
     row = 1 - ref_pearson(*(ref_softmax(z[0] / 4) for z in (np.float64(Z_S), np.float64(Z_T))))
-    values = check_finite(lambda s: losses.dist(s, Z_T[:1], 2.0, 3.0, 4.0), Z_S[:1])
-    check_value(values, [16 * (2 * row + 3)])
+    check_value(values, [0.0, 0.0, 0.0, 16 * (2 * row + 3)])
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_extreme_logits_are_finite(dtype):
-    # T = 4, sure and wrong: KL of the true class is 2e4 / 4, times 16; among the others there is but one.
-    teacher, student = jnp.array([[1e4, -1e4]], dtype), jnp.array([[-1e4, 1e4]], dtype)
-    label = np.array([0])
-    values = check_finite(lambda s: losses.decoupled_kd(s, teacher, label, 1.0, 8.0, 4.0), student)
-    check_value(values, [8e4], rtol=1e-2)
-    three = jnp.array([[1e4, -1e4, 0], [0, 1e4, -1e4]], dtype)
-    for loss in (
-        lambda s: losses.decoupled_kd(s, three[::-1], np.array([0, 0]), 1.0, 8.0, 4.0),
-        lambda s: losses.dist(s, three[::-1], 2.0, 2.0, 4.0),
-        lambda s: losses.logit_kd(losses.standardize(s), losses.standardize(three[::-1]), 2.0),
-    ):
-        check_finite(loss, three)
+def test_extreme_logits_are_finite():
+    student = jnp.array([[-1e4, 1e4, -1e4], [1e4, -1e4, 0]])
+    teacher = jnp.array([[1e4, -1e4, -1e4], [0, 1e4, -1e4]])
+
+    def each(s):
+        return jnp.concatenate(
+            [
+                losses.decoupled_kd(s, teacher, np.array([0, 0]), 1.0, 0.0, 4.0),
+                losses.decoupled_kd(s, teacher, np.array([0, 0]), 0.0, 1.0, 4.0),
+                losses.dist(s, teacher, 2.0, 2.0, 4.0),
+                losses.logit_kd(losses.standardize(s), losses.standardize(teacher), 2.0),
+            ]
+        )
+
+    values = check_finite(each, student)
+    # T = 4. Sure and wrong: log p_T,y - log p_S,y is 2e4 / 4, times 16. And where the teacher is sure that it
+    # is another class, 1 - p_S,y is e^-2500: 1e4 / 4 times 16. There (0, 1e4, -1e4) against (., -1e4, 0):
+    # the others by 1e4 / 4.
+    np.testing.assert_allclose(values[:4:3], [8e4, 4e4], rtol=1e-4)
+    np.testing.assert_allclose(values[1], 4e4, rtol=1e-4)
 
 
 H, E = jnp.ones((2, 4, 4, 3)), jnp.ones((2, 3))

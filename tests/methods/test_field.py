@@ -31,7 +31,7 @@ def ref_convolution(h, kernel, bias=0.0):
     """Maps (B, H, W, C) by a (C, C') matrix at every position."""
     out = np.zeros((*h.shape[:3], kernel.shape[1]))
     for site in np.ndindex(*h.shape[:3]):
-        out[site] = [field.dot(h[site], column) for column in kernel.T] + bias
+        out[site] = np.array([field.dot(h[site], column) for column in kernel.T]) + bias
     return out
 
 
