@@ -166,9 +166,8 @@ def _makes_views(config):
 
 def _is_known(config):
     """Whether the method, or those that it adds up, are there to be asked."""
-    allowed, summed = methods.METHODS, methods.summed(config)
-    if config.method == "combined":
-        allowed = methods.combinable()
+    allowed = methods.combinable() if config.method == "combined" else methods.METHODS
+    summed = methods.summed(config)
     return bool(summed) and all(name in allowed for name in summed)
 
 

@@ -229,7 +229,7 @@ def values_of(name, student, teacher):
 
 @pytest.mark.parametrize("name", CASES)
 def test_against_loops(name):
-    """One value an image, its gradient in the student's input by central differences, none in the teacher's."""
+    """A value an image, its gradient in the student's input by central differences, none in the teacher's."""
     loss, reference, student, teacher = CASES[name]
     values, (gradient, of_teacher) = value_and_gradient(loss)(student, teacher)
     exact = np.float64(teacher)
