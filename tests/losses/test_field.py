@@ -22,6 +22,7 @@ from tests.losses.test_losses import (
     ref_softmax,
     value_and_gradient,
 )
+from tests.programs import equations, precisions
 
 # ------------------------------------------------------------------------ references: the equations
 
@@ -246,20 +247,16 @@ def test_against_loops(name):
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=2e-4 * largest)
 
 
-def test_half_inputs_are_computed_in_float32():
-    """And no factor is rounded to TF32."""
-    half = {name: [jnp.asarray(x, jnp.bfloat16) for x in inputs] for name, (_, _, *inputs) in CASES.items()}
-
-    def both(half):
-        full = jax.tree.map(lambda x: x.astype(jnp.float32), half)
-        return [{name: CASES[name][0](*inputs[name]) for name in CASES} for inputs in (half, full)]
-
-    of_half, of_full = jit(both)(half)
-    for name in CASES:
-        check_value(of_half[name], of_full[name], rtol=1e-5)
-    program = str(jax.make_jaxpr(both)(half))
-    exact = program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
-    assert program.count("dot_general[") == exact > 10
+@pytest.mark.parametrize("name", CASES)
+def test_half_inputs_become_float32_before_anything_is_computed(name):
+    """By the program alone: no arithmetic has a bfloat16 operand, nor is a factor rounded to TF32."""
+    loss, _, *inputs = CASES[name]
+    half = [jax.ShapeDtypeStruct(x.shape, jnp.bfloat16) for x in inputs]
+    found = equations(loss, *half)
+    of_half = {e.primitive.name for e in found if any(v.aval.dtype == jnp.bfloat16 for v in e.invars)}
+    assert of_half - {"jit", "pjit"} == {"convert_element_type"}
+    assert jax.eval_shape(loss, *half).dtype == jnp.float32
+    assert precisions(found, "dot_general") <= {("HIGHEST", "HIGHEST")}
 
 
 @pytest.mark.parametrize("name", ["similarity", "relational", "probabilistic"])
