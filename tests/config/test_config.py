@@ -389,14 +389,13 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
 )
 def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
     default = DEFAULT[key]
-    stranger = 9 if isinstance(default, tuple) and isinstance(default[0], int) else "nope"
+    kind = type(default[0] if isinstance(default, tuple) else default)
+    stranger = 9 if kind is int else "nope"
     bad = (stranger,) if isinstance(default, tuple) else stranger
     (line,) = faults_at(load(**{key.replace(".", "__"): bad}), key)
     assert sorted(line.partition("allowed: ")[2].split(", ")) == sorted(name or "''" for name in allowed)
     for name in allowed:
-        value = name
-        if isinstance(default, tuple):
-            value = (type(default[0])(name),)
+        value = (kind(name),) if isinstance(default, tuple) else kind(name)
         config = load(views__allow_overlap=True, **{key.replace(".", "__"): value})
         assert not [line for line in faults_at(config, key) if "unknown" in line]
 
