@@ -109,9 +109,9 @@ def _training_faults(config):
             "evaluation is of the student as it was trained; --mode=eval adapts that of a finished run)"
         )
     augmix = config.views.kind == "augmix"
-    if config.method == "augmix" and not augmix:
+    if "augmix" in methods.summed(config) and not augmix:
         yield f"config.views.kind: {config.views.kind!r}; allowed for the method augmix: 'augmix'"
-    if config.method == "augmix" and config.views.count == 0:
+    if "augmix" in methods.summed(config) and config.views.count == 0:
         yield "config.views.count: 0; allowed for the method augmix: at least 1 (its paper's is 2)"
     lanes, batch = config.views.lanes, config.batch_size
     deals = _makes_views(config) and not augmix and lanes > 0 and batch > 0
@@ -161,17 +161,24 @@ def _source_faults(config):
 
 def _trained_corruptions(config):
     """The corruptions that the run trains on; () if there is no such method."""
-    return methods.trained_corruptions(config) if config.method in methods.METHODS else ()
+    return methods.trained_corruptions(config) if _is_known(config) else ()
 
 
 def _trains_teacher(config):
     """Whether the run may have to train its teacher; True if there is no such method."""
-    return config.method not in methods.METHODS or methods.trains_teacher(config)
+    return not _is_known(config) or methods.trains_teacher(config)
 
 
 def _makes_views(config):
     """Whether the method makes views beside the clean one; True if there is no such method."""
-    return config.method not in methods.METHODS or max(methods.METHODS[config.method].views(config)) > 1
+    return not _is_known(config) or methods.makes_views(config)
+
+
+def _is_known(config):
+    """Whether the method, or those that it adds up, are there to be asked."""
+    allowed = methods.combinable() if config.method == "combined" else methods.METHODS
+    summed = methods.summed(config)
+    return bool(summed) and all(name in allowed for name in summed)
 
 
 # Where evaluated images may come from -> the data sets that they are test images of, None for any.
@@ -198,6 +205,7 @@ _CHOICES = {
     "views.distill_views": lambda: ("clean", "all"),
     "views.distill_target": lambda: ("own", "clean"),
     "attention.reduction": lambda: losses.REDUCTIONS,
+    "fitnets.stage": lambda: (1, 2, 3),
     "crd.bank": lambda: ("memory", "batch"),
     "contrastive.positives": lambda: losses.POSITIVES,
     "contrastive.anchor": lambda: ("own", "clean"),
@@ -205,6 +213,7 @@ _CHOICES = {
     "dealign.kind": lambda: losses.KINDS,
     "dealign.form": lambda: losses.FORMS,
     "reliability.source": lambda: ("teacher", "mean", "shuffled", "oracle"),
+    "combined.methods": methods.combinable,
     "eval.split": lambda: ("", "test", "validation"),
     "eval.source": lambda: tuple(_SOURCES),
     "eval.corruptions": lambda: corruptions.NAMES,
@@ -248,6 +257,14 @@ _RANGES = {
     "kd.weight": _NOT_NEGATIVE,
     "kd.temperature": _POSITIVE,
     "attention.weight": _NOT_NEGATIVE,
+    **{
+        f"{name}.weight": _NOT_NEGATIVE
+        for name in ("fitnets", "sp", "rkd", "pkt", "nst", "vid", "dkd", "dist")
+    },
+    **dict.fromkeys(("rkd.distance_weight", "rkd.angle_weight", "dkd.alpha", "dkd.beta"), _NOT_NEGATIVE),
+    **dict.fromkeys(("dist.beta", "dist.gamma"), _NOT_NEGATIVE),
+    **dict.fromkeys(("dkd.temperature", "dist.temperature"), _POSITIVE),
+    "dkd.warmup": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
     "crd.weight": _NOT_NEGATIVE,
     "crd.temperature": _POSITIVE,
     "crd.negatives": _POSITIVE,
@@ -280,6 +297,7 @@ _FREE_VALUES = (
     "teacher.allow_other_data",
     "teacher.cache",
     "views.allow_overlap",
+    "kd.standardize",
     "contrastive.mask_same_class",
     "eval.dir",
     "eval.reference",
@@ -292,6 +310,7 @@ _NOT_EMPTY = (
     "views.corruptions",
     "views.severities",
     "contrastive.stages",
+    "combined.methods",
     "eval.corruptions",
     "eval.severities",
 )

@@ -42,8 +42,21 @@ AUGMIX_TEACHER_KEYS = (
 
 # Keys that configurations stored by older versions lack, by their section, and what those versions did.
 _ADDED = {
-    "": {"precision": "default", "compilation_cache": True},
+    "": {
+        "precision": "default",
+        "compilation_cache": True,
+        "fitnets": {"weight": 100.0, "stage": 2},
+        "sp": {"weight": 3000.0},
+        "rkd": {"weight": 1.0, "distance_weight": 25.0, "angle_weight": 50.0},
+        "pkt": {"weight": 30000.0},
+        "nst": {"weight": 50.0},
+        "vid": {"weight": 1.0},
+        "dkd": {"weight": 1.0, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, "warmup": 1 / 12},
+        "dist": {"weight": 1.0, "beta": 2.0, "gamma": 2.0, "temperature": 4.0},
+        "combined": {"methods": ["kd", "crd"]},
+    },
     "data": {"size": 0, "cue": "none", "cue_correlation": 0.9},
+    "kd": {"standardize": False},
     "eval": {
         **{"split": "", "adaptation": "none", "adaptation_batch_size": 200},
         **{"adaptation_prior": 16.0, "adaptation_learning_rate": 1e-3},

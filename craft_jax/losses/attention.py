@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from craft_jax.losses.common import (
@@ -11,9 +10,10 @@ from craft_jax.losses.common import (
     check_choice,
     check_shapes,
     check_stages,
+    flat,
     float32,
     frozen,
-    product,
+    pool,
     unit,
 )
 
@@ -65,17 +65,4 @@ def attention_transfer(
 
 def _attention_map(h: Float[Array, "B H W C"], size: tuple[int, int]) -> Float[Array, "B P"]:
     """A = a / |a| of maps h, pooled to `size`, P positions."""
-    a = jnp.mean(h**2, axis=3)
-    if a.shape[1:] != size:
-        rows, columns = _pooling(a.shape[1], size[0]), _pooling(a.shape[2], size[1])
-        a = product("bhw,ph,qw->bpq", a, rows, columns)
-    return unit(a.reshape(a.shape[0], -1))
-
-
-def _pooling(n: int, m: int) -> Float[np.ndarray, "{m} {n}"]:
-    """The matrix that averages n values to m; window i is floor(i n/m) .. ceil((i+1)n/m)."""
-    weights = np.zeros((m, n), np.float32)
-    for i in range(m):
-        start, stop = i * n // m, -(-(i + 1) * n // m)
-        weights[i, start:stop] = 1 / (stop - start)
-    return weights
+    return unit(flat(pool(jnp.mean(h**2, axis=3, keepdims=True), size)))

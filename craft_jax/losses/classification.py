@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from craft_jax.losses.common import AnyArray, Scalar, check_shapes, float32, frozen
+from craft_jax.losses.common import AnyArray, Scalar, centred, check_shapes, float32, frozen
 
 
 def cross_entropy(logits: Float[AnyArray, "B K"], labels: Int[AnyArray, " B"]) -> Float[Array, " B"]:
@@ -62,6 +62,36 @@ def logit_kd(
     log_p_t = jax.nn.log_softmax(frozen(teacher_logits) / t)
     log_p_s = jax.nn.log_softmax(float32(student_logits) / t)
     return t**2 * optax.losses.kl_divergence_with_log_targets(log_p_s, log_p_t)
+
+
+def standardize(logits: Float[AnyArray, "B K"]) -> Float[Array, "B K"]:
+    """Logits as z-scores over the classes, to be distilled in their place (Sun et al. 2024).
+
+        z_k <- (z_k - mean z) / (s + 1e-7),  s^2 = sum_k (z_k - mean z)^2 / (K - 1)
+
+    A sample's standard deviation, over K - 1, as in the released code.
+
+    Args:
+      logits: the student's or the teacher's, any float dtype.
+
+    Returns:
+      float32; zeros where all classes have one logit, with the gradient of z - mean z there. This is no
+      loss: gradients flow, and a loss stops those of a teacher.
+
+    Raises:
+      ValueError: the logits have another rank, or a single class.
+
+    >>> import jax.numpy as jnp
+    >>> [round(z, 4) for z in standardize(jnp.array([[1.0, 2.0, 6.0]]))[0].tolist()]  # less 3, over root 7
+    [-0.7559, -0.378, 1.1339]
+    """
+    check_shapes(logits=(logits, "B K"))
+    if logits.shape[1] < 2:
+        raise ValueError(f"logits {logits.shape}: one class has no standard deviation")
+    z = centred(float32(logits))
+    variance = jnp.sum(z**2, axis=1, keepdims=True) / (z.shape[1] - 1)
+    varies = variance > 0
+    return z / jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)) + 1e-7, 1)
 
 
 def jensen_shannon(logits: Float[AnyArray, "B V K"]) -> Float[Array, " B"]:

@@ -43,6 +43,48 @@ def unit(x: Float[AnyArray, "*B D"]) -> Float[Array, "*B D"]:
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
+def centred(x: Float[AnyArray, "*B D"]) -> Float[Array, "*B D"]:
+    """x less its mean over the last axis: exactly zero where all entries are equal.
+
+    A float32 mean of equal numbers may be off by a bit, which a division by the length would blow up.
+    """
+    x = x - jax.lax.stop_gradient(x[..., :1])
+    return x - jnp.mean(x, axis=-1, keepdims=True)
+
+
+def flat(x: Float[AnyArray, "B ..."]) -> Float[Array, "B N"]:
+    """One row an image."""
+    return x.reshape(x.shape[0], -1)
+
+
+def pool(h: Float[AnyArray, "B H W C"], size: tuple[int, int]) -> Float[Array, "B H2 W2 C"]:
+    """Feature maps average-pooled to a smaller (height, width); as they are where they have it.
+
+    Where sizes do not divide, windows overlap by a pixel (adaptive average pooling).
+    """
+    if h.shape[1:3] == size:
+        return h
+    rows, columns = _windows(h.shape[1], size[0]), _windows(h.shape[2], size[1])
+    return product("bhwc,ph,qw->bpqc", h, rows, columns)
+
+
+def pool_alike(
+    a: Float[AnyArray, "B H1 W1 C1"], b: Float[AnyArray, "B H2 W2 C2"]
+) -> tuple[Float[Array, "B H W C1"], Float[Array, "B H W C2"]]:
+    """Two feature maps, the larger one average-pooled to the smaller one's size, side by side."""
+    size = min(a.shape[1], b.shape[1]), min(a.shape[2], b.shape[2])
+    return pool(a, size), pool(b, size)
+
+
+def _windows(n: int, m: int) -> Float[np.ndarray, "{m} {n}"]:
+    """The matrix that averages n values to m; window i is floor(i n/m) .. ceil((i+1)n/m)."""
+    weights = np.zeros((m, n), np.float32)
+    for i in range(m):
+        start, stop = i * n // m, -(-(i + 1) * n // m)
+        weights[i, start:stop] = 1 / (stop - start)
+    return weights
+
+
 def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
     """Raise ValueError, listing the allowed values, unless `value` is one of them."""
     if value not in allowed:

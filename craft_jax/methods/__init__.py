@@ -4,7 +4,23 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from craft_jax.methods import attention, augmix, craft, crd, erm, kd
+from craft_jax.methods import (
+    attention,
+    augmix,
+    craft,
+    crd,
+    dist,
+    dkd,
+    erm,
+    fitnets,
+    kd,
+    nst,
+    pkt,
+    rkd,
+    sp,
+    vid,
+)
+from craft_jax.methods.combined import combined
 from craft_jax.methods.common import Method, Signals, Terms, check_terms
 
 __all__ = [
@@ -13,9 +29,11 @@ __all__ = [
     "Signals",
     "Terms",
     "check_terms",
+    "combinable",
     "makes_views",
     "needs_teacher",
     "notes",
+    "summed",
     "trained_corruptions",
     "trains_teacher",
     "unread",
@@ -26,9 +44,18 @@ METHODS = {
     "augmix": augmix.METHOD,
     "kd": kd.METHOD,
     "attkd": attention.METHOD,
+    "fitnets": fitnets.METHOD,
+    "sp": sp.METHOD,
+    "rkd": rkd.METHOD,
+    "pkt": pkt.METHOD,
+    "nst": nst.METHOD,
+    "vid": vid.METHOD,
     "crd": crd.METHOD,
+    "dkd": dkd.METHOD,
+    "dist": dist.METHOD,
     "craft": craft.METHOD,
 }
+METHODS["combined"] = combined(METHODS)
 
 # Sections and keys that every run reads, whatever its method.
 _ALWAYS = (
@@ -38,6 +65,16 @@ _ALWAYS = (
     *("student", "optimizer", "eval", "checkpoint", "log"),
     "views.allow_overlap",
 )
+
+
+def combinable() -> list[str]:
+    """The methods that a sum may have: all that have a term beside the cross-entropy."""
+    return [name for name in METHODS if name not in ("erm", "combined")]
+
+
+def summed(config: ConfigDict) -> tuple[str, ...]:
+    """The methods whose terms a run adds up: its own, or those of `combined.methods`."""
+    return tuple(config.combined.methods) if config.method == "combined" else (config.method,)
 
 
 def trained_corruptions(config: ConfigDict) -> list[str]:

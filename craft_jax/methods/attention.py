@@ -1,28 +1,14 @@
 """Attention KD (Zagoruyko and Komodakis 2017)."""
 
-import jax.numpy as jnp
-
 from craft_jax import losses
-from craft_jax.methods.common import (
-    Method,
-    Terms,
-    cross_entropy,
-    distill,
-    distilled_reads,
-    distilled_views,
-    view,
-)
+from craft_jax.methods.common import Method, distilled_reads, distilled_terms, distilled_views
 
 
 def _terms(config, s):
-    def loss(v, t):
-        student, teacher = view(s.student, v).stages, view(s.teacher, t).stages
-        return losses.attention_transfer(student, teacher, config.attention.reduction)
+    def loss(student, teacher):
+        return losses.attention_transfer(student.stages, teacher.stages, config.attention.reduction)
 
-    terms = {"ce": jnp.mean(cross_entropy(config, s))}
-    if config.attention.weight:
-        terms["attention"] = config.attention.weight * jnp.mean(distill(config, s, loss))
-    return Terms(terms)
+    return distilled_terms(config, s, "attention", config.attention.weight, loss)
 
 
 METHOD = Method(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
 from craft_jax import losses
-from craft_jax.errors import MethodError
+from craft_jax.errors import DataError, MethodError
 from craft_jax.models import Outputs
 
 
@@ -29,6 +29,7 @@ class Signals(NamedTuple):
       memory: the method's memory, not trained by gradients.
       index: the images' rows in the training set.
       key: a key of this step's, for the method's own draws.
+      progress: the share of the run's steps that are done with this one, in (0, 1].
     """
 
     labels: Int[Array, " B"]
@@ -38,6 +39,7 @@ class Signals(NamedTuple):
     memory: Any
     index: Int[Array, " B"]
     key: Key[Array, ""]
+    progress: Float[Array, ""] | float = 1.0
 
 
 class Terms(NamedTuple):
@@ -129,6 +131,29 @@ def cross_entropy(config: ConfigDict, s: Signals) -> Float[Array, " B"]:
     return over_views(loss, config.views.ce_views, s.student.logits.shape[1])
 
 
+def distilled_terms(
+    config: ConfigDict,
+    s: Signals,
+    name: str,
+    weight: Any,
+    loss: Callable[[Outputs, Outputs], Float[Array, " B"]],
+) -> Terms:
+    """The Terms of a method that distils by one term.
+
+    Args:
+      config: reads views.*.
+      s: the Signals.
+      name: the term's.
+      weight: the term's; at 0 it is left out.
+      loss: of the student's and the teacher's Outputs of one view, with leaves (B, ...).
+    """
+    terms = {"ce": jnp.mean(cross_entropy(config, s))}
+    if weight:
+        distilled = distill(config, s, lambda v, t: loss(view(s.student, v), view(s.teacher, t)))
+        terms[name] = weight * jnp.mean(distilled)
+    return Terms(terms)
+
+
 def distill(
     config: ConfigDict, s: Signals, loss: Callable[[int, int], Float[Array, " B"]]
 ) -> Float[Array, " B"]:
@@ -143,6 +168,8 @@ def logit_kd(config: ConfigDict, s: Signals) -> Float[Array, " B"]:
 
     def loss(v, t):
         student, teacher = s.student.logits[:, v], s.teacher.logits[:, t]
+        if config.kd.standardize:
+            student, teacher = losses.standardize(student), losses.standardize(teacher)
         return losses.logit_kd(student, teacher, config.kd.temperature)
 
     return distill(config, s, loss)
@@ -151,6 +178,25 @@ def logit_kd(config: ConfigDict, s: Signals) -> Float[Array, " B"]:
 def view(outputs: Outputs, v: int) -> Outputs:
     """Outputs with leaves (B, V, ...) -> Outputs of one view, (B, ...)."""
     return jax.tree.map(lambda x: x[:, v], outputs)
+
+
+def compares_images(config: ConfigDict, section: str, weight: float | int) -> None:
+    """`Method.check` of a term that compares the images of a batch with each other.
+
+    Raises:
+      DataError: there is one image a batch, so that the term would teach nothing.
+    """
+    if weight and config.batch_size < 2:
+        raise DataError(
+            f"config.batch_size: {config.batch_size}; allowed with {section}.weight={weight}: at least 2, "
+            "since the term compares images of a batch"
+        )
+
+
+def uniform(key: Key[Array, ""], width: int, *shape: int) -> Float[Array, "..."]:
+    """A linear layer's start on `width` inputs, U(+-1/sqrt(width)): that of the methods' public code."""
+    bound = 1 / np.sqrt(width)
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
 def check_terms(name: str, terms: Any, memory: Any) -> None:

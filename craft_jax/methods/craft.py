@@ -96,7 +96,7 @@ def _reads(config):
     score = ["reliability.source"] if config.reliability.source == "oracle" else ["reliability"]
     read = ["kd.weight", "contrastive.weight", *score, *view_reads(config, config.kd.weight)]
     read += ["dealign.weight"] if config.views.count else []
-    read += ["kd.temperature"] if config.kd.weight else []
+    read += ["kd.temperature", "kd.standardize"] if config.kd.weight else []
     if config.contrastive.weight:
         read += [f"contrastive.{key}" for key in ("temperature", "positives", "mask_same_class")]
         read += ["contrastive.anchor"] if config.views.count else []

@@ -89,7 +89,7 @@ def _linear(key, width):
     }
 
 
-def embeddings(head: dict[str, Array], pooled: Float[Array, "B D"]) -> Float[Array, "B 128"]:
+def embeddings(head: dict[str, Array], pooled: Float[AnyArray, "B D"]) -> Float[Array, "B 128"]:
     """Pooled features to unit vectors."""
     return unit(product("bd,de->be", pooled, head["kernel"]) + head["bias"])
 

@@ -22,5 +22,5 @@ def _terms(config, s):
 METHOD = Method(
     _terms,
     views=lambda config: distilled_views(config, config.kd.weight),
-    reads=lambda config: distilled_reads(config, "kd", ("temperature",)),
+    reads=lambda config: distilled_reads(config, "kd", ("temperature", "standardize")),
 )

@@ -101,7 +101,8 @@ def _trained_on(result):
         kind = "corruptions"
     elif views.get("kind") == "augmix":  # absent from results of older versions
         everywhere = "all" in (views["ce_views"], views["distill_views"])
-        kind = "augmix" if everywhere or result["method"] in ("augmix", "craft") else "clean"
+        summed = result["config"]["combined"]["methods"] if result["method"] == "combined" else ()
+        kind = "augmix" if everywhere or {"augmix", "craft"} & {result["method"], *summed} else "clean"
     return f"{kind}, matched" if views["ce_views"] == "all" else kind
 
 

@@ -24,6 +24,7 @@ class Run(NamedTuple):
     method: Any
     optimizer: Any
     schedule: Any
+    steps: Any
 
 
 def make_run(config, dataset, teacher, steps):
@@ -45,6 +46,7 @@ def make_run(config, dataset, teacher, steps):
         method=methods.METHODS[config.method],
         optimizer=optimizer,
         schedule=schedule,
+        steps=steps,
     )
 
 
@@ -142,6 +144,7 @@ def _signals(run, state, trained, images, teacher_outputs, batch):
         memory=state["memory"],
         index=batch["index"],
         key=streams.stream(run.config.seed, state["step"], streams.METHOD),
+        progress=(state["step"] + 1) / run.steps,
     )
     return signals, batch_stats
 

@@ -152,6 +152,12 @@ def test_documented_defaults():
     expected |= {"augmix.weight": 12.0, "teacher.method": "erm"}
     # Public code's 1000 a stage, for three, goes with its mean over positions.
     expected |= {"attention.reduction": "mean", "attention.weight": 3000.0}
+    # RepDistiller's weights, mdistiller's of DKD, the authors' of DIST.
+    weights = {"fitnets": 100.0, "sp": 3000.0, "rkd": 1.0, "pkt": 30000.0, "nst": 50.0, "vid": 1.0}
+    expected |= {f"{name}.weight": weight for name, weight in weights.items()}
+    expected |= {"fitnets.stage": 2, "rkd.distance_weight": 25.0, "rkd.angle_weight": 50.0}
+    expected |= {"dkd.alpha": 1.0, "dkd.beta": 8.0, "dkd.temperature": 4.0, "dkd.warmup": 20 / 240}
+    expected |= {"dist.beta": 2.0, "dist.gamma": 2.0, "dist.temperature": 4.0, "kd.standardize": False}
     assert {k: DEFAULT.get(k) for k in expected} == expected
     assert {k: type(DEFAULT[k]) for k in expected} == {k: type(v) for k, v in expected.items()}
     for key in ("seed", "method", "data.name", "data.dir", "checkpoint.every_steps", "checkpoint.keep"):
@@ -371,6 +377,8 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("contrastive.positives", list(losses.POSITIVES)),
         ("contrastive.anchor", ["own", "clean"]),
         ("contrastive.stages", list("123")),
+        ("fitnets.stage", list("123")),
+        ("combined.methods", [name for name in methods.METHODS if name not in ("erm", "combined")]),
         ("dealign.kind", list(losses.KINDS)),
         ("dealign.form", list(losses.FORMS)),
         ("reliability.source", ["teacher", "mean", "shuffled", "oracle"]),
@@ -383,14 +391,13 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
 )
 def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
     default = DEFAULT[key]
-    stranger = 9 if isinstance(default, tuple) and isinstance(default[0], int) else "nope"
+    kind = type(default[0] if isinstance(default, tuple) else default)
+    stranger = 9 if kind is int else "nope"
     bad = (stranger,) if isinstance(default, tuple) else stranger
     (line,) = faults_at(load(**{key.replace(".", "__"): bad}), key)
     assert sorted(line.partition("allowed: ")[2].split(", ")) == sorted(name or "''" for name in allowed)
     for name in allowed:
-        value = name
-        if isinstance(default, tuple):
-            value = (type(default[0])(name),)
+        value = (kind(name),) if isinstance(default, tuple) else kind(name)
         config = load(views__allow_overlap=True, **{key.replace(".", "__"): value})
         assert not [line for line in faults_at(config, key) if "unknown" in line]
 
@@ -678,6 +685,10 @@ def test_a_configuration_stored_before_a_key_was_added_says_what_was_done_then()
     back = tree.from_json(stored)
     assert (back.compilation_cache, back.data.size, back.eval.split) == (True, 0, "")
     assert back.data.max_train == 0 and back.eval.source == "regenerated"  # what else was there stays
+    for section in ("fitnets", "sp", "rkd", "pkt", "nst", "vid", "dkd", "dist", "combined"):
+        del stored[section]
+    del stored["kd"]["standardize"]
+    assert not tree.differences(tree.from_json(stored), load())  # no method read them
     assert not tree.differences(tree.from_json(stored), load(compilation_cache=False))  # it may differ
 
 

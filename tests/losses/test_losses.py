@@ -365,9 +365,17 @@ MODULES = [
     "classification",
     "contrastive",
     "crd",
+    "decoupled",
+    "dist",
     "embedding",
     "fragility",
+    "hint",
+    "probabilistic",
+    "relational",
     "reliability",
+    "selectivity",
+    "similarity",
+    "variational",
 ]
 
 

@@ -21,6 +21,7 @@ from craft_jax.models import Outputs
 
 BATCH, CLASSES = 16, 10
 SECTIONS = ("views", "augmix", "kd", "attention", "crd", "contrastive", "dealign", "reliability")
+FIELD = ("fitnets", "sp", "rkd", "pkt", "nst", "vid", "dkd", "dist")  # methods of their section's name
 # Of these sections and of "data", what acts outside the step: on the data, and on what may be evaluated.
 OUTSIDE = ("views.allow_overlap", "data.name", "data.dir", "data.size", "data.validation", "data.max_train")
 OUTSIDE += ("data.cue", "data.cue_correlation")
@@ -61,6 +62,12 @@ CASES = {
     "craft, no weights": ("craft", ZERO),
     "craft, shuffled": ("craft", {"reliability.source": "shuffled"}),
     "craft, oracle": ("craft", {"reliability.source": "oracle"}),
+    **{name: (name, {}) for name in FIELD},
+    "vid, no weight": ("vid", {"vid.weight": 0.0}),
+    "dkd, no warm-up": ("dkd", {"dkd.warmup": 0.0}),
+    "a sum": ("combined", {"combined.methods": ("kd", "crd")}),
+    "a sum with CRAFT": ("combined", {"combined.methods": ("kd", "craft")}),
+    "a sum, one part of no weight": ("combined", {"combined.methods": ("kd", "crd"), "crd.weight": 0.0}),
 }
 
 
@@ -72,6 +79,7 @@ def changed(key, value):
         "views.lanes": 4,
         "contrastive.stages": (1, 3),
         "data.dir": "elsewhere",
+        "combined.methods": ("attkd",),
     }
     if key in special:
         return special[key]
@@ -135,8 +143,8 @@ def traced(config):
     shapes = [one_view(student), one_view(teacher or student)]
     state = jax.eval_shape(lambda key: method.init(config, key, *shapes, labels), jax.random.key(0))
 
-    def terms(student, teacher, state, rows, key):
-        s = methods.Signals(rows, student, teacher, *state, index=rows, key=key)
+    def terms(student, teacher, state, rows, key, progress):
+        s = methods.Signals(rows, student, teacher, *state, index=rows, key=key, progress=progress)
         return method.terms(config, s)
 
     rows = jax.ShapeDtypeStruct((BATCH,), jnp.int32)
@@ -144,7 +152,7 @@ def traced(config):
     return (
         (seen, taught),
         str(state),
-        text(terms, student, teacher, state, rows, jax.random.key(0)),
+        text(terms, student, teacher, state, rows, jax.random.key(0), jax.ShapeDtypeStruct((), jnp.float32)),
         views_text(max(seen, taught), tuple((key, flat[key]) for key in OF_VIEWS)),
     )
 
@@ -161,8 +169,11 @@ def test_a_key_without_effect_changes_nothing_and_any_other_something(make_confi
     method, settings = CASES[case]
     config = make_config(method, **{"views.corruptions": ("contrast",), "views.lanes": 8} | settings)
     before, wrong = traced(config), {}
+    # To save traces: of the field's methods their own sections alone, of a sum those of its methods.
+    own = {"combined": ("combined", "kd", "crd", "contrastive", "dealign", "reliability")}
+    sections = ("views", method) if method in FIELD else own.get(method, (*SECTIONS, "data"))
     for key, value in tree.flatten(config).items():
-        if not key.startswith((*SECTIONS, "data")) or key in OUTSIDE:
+        if key.partition(".")[0] not in sections or key in OUTSIDE:
             continue
         without = methods.unread(config, [key]) == [key]
         same = traced(assigned(config, key, changed(key, value))) == before
