@@ -190,7 +190,7 @@ _CHOICES = {
     "crd.bank": lambda: ("memory", "batch"),
     "contrastive.positives": lambda: losses.POSITIVES,
     "contrastive.anchor": lambda: ("own", "clean"),
-    "contrastive.stages": lambda: (1, 2, 3),
+    "contrastive.stages": lambda: (1, 2, 3, 4),
     "dealign.kind": lambda: losses.KINDS,
     "dealign.form": lambda: losses.FORMS,
     "reliability.source": lambda: ("teacher", "mean", "shuffled", "oracle"),

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from craft_jax.errors import ModelError
-from craft_jax.models import imagenet_resnet, mobilenetv2, resnet, shufflenetv2, vgg, wide_resnet
+from craft_jax.models import imagenet_resnet, mobilenetv2, resnet, shufflenetv2, vgg, vit, wide_resnet
 from craft_jax.models.layers import Outputs
 
 __all__ = [
@@ -46,6 +46,7 @@ REGISTRY = {
     **mobilenetv2.MODELS,
     **shufflenetv2.MODELS,
     **imagenet_resnet.MODELS,
+    **vit.MODELS,
 }
 NAMES = tuple(REGISTRY)  # those that come with the package
 

@@ -14,7 +14,7 @@ from craft_jax.models.layers import Outputs, batch_norm, classify, conv
 
 
 class ConvBlock(nn.Module):
-    """relu(BN(conv(x) + bias)); the bias, void before a BatchNorm, is there because published weights have it."""
+    """relu(BN(conv(x) + bias)); published weights have the bias, though it is void before a BatchNorm."""
 
     features: int
     dtype: Any
@@ -28,8 +28,8 @@ class ConvBlock(nn.Module):
 class VGG(nn.Module):
     """Groups 0 to 4 of `blocks` convolutions each.
 
-    Four stages: the outputs of groups 1 to 4, at a half, a quarter, an eighth and an eighth of the side (of
-    images of 64 pixels or more a sixteenth, by a fourth maximum). Initial values are those of `resnet.ResNet`.
+    Four stages: the outputs of groups 1 to 4, at a half, a quarter, an eighth and an eighth of the side (for
+    64 pixels or more a sixteenth, by a fourth maximum). Initial values are those of `resnet.ResNet`.
     """
 
     blocks: int

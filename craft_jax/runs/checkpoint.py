@@ -140,7 +140,8 @@ def restore_student(workdir):
             _stored(directory / str(step)),
         )
         state = ocp.load(directory / str(step), abstract, checkpointable_name=_ITEM)
-    return jax.tree.map(np.asarray, state["student"]), step
+    student = {"params": {}, "batch_stats": {}} | state["student"]  # Orbax drops what is empty
+    return jax.tree.map(np.asarray, student), step
 
 
 def _stored(place):
