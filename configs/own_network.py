@@ -1,4 +1,4 @@
-"""A network of one's own, as student: copy this file. As teacher: config.teacher.name, or a run's directory."""
+"""A network of one's own, as student: copy this file. As teacher: config.teacher.name, or a run's workdir."""
 
 from typing import Any
 
@@ -31,8 +31,8 @@ models.REGISTRY["smallnet"] = SmallNet
 
 
 def get_config(preset=""):
-    """CRAFT with this student."""
+    """Logit KD with this student."""
     config = default.get_config(preset)
-    config.method = "craft"
+    config.method = "kd"
     config.student.name = "smallnet"
     return config

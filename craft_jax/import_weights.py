@@ -1,14 +1,15 @@
 """Weights of other code as a teacher: `python -m craft_jax.import_weights FILE --network=NAME ... --out=DIR`.
 
 FILE is a safetensors file with the names of RepDistiller's or mdistiller's networks, of torchvision's
-ResNets, or of this package's own export. From a PyTorch checkpoint, where torch is installed:
+ResNets, of Hugging Face's DINOv2, or of this package's own export. From a PyTorch checkpoint, where torch is:
 
   import torch, safetensors.torch
   state = torch.load("net.pth", map_location="cpu", weights_only=True)["model"]
   safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, "net.safetensors")
 
-Every tensor must find its place and every variable its tensor, num_batches_tracked aside. DIR then serves as
-a run's: for `--config.teacher.checkpoint=DIR`, `craft_jax.load(DIR)`, `--mode=eval --workdir=DIR`. Its
+Every tensor must find its place and every variable its tensor, num_batches_tracked (and DINOv2's mask token)
+aside. A DINOv2 without a classifier gets one: a linear probe of its features of the training images. DIR
+then serves as a run's: for `--config.teacher.checkpoint=DIR`, `craft_jax.load(DIR)`, `--mode=eval`. Its
 results.json has the accuracy on the data's clean test images, a check of network and normalisation.
 
 overrides
@@ -32,8 +33,9 @@ import jax.numpy as jnp
 from craft_jax import data, files, models
 from craft_jax.config import command, reader, rules, tree
 from craft_jax.errors import ConfigError, CraftError
-from craft_jax.evaluation import correctness, evaluate, targets
+from craft_jax.evaluation import correctness, evaluate, probe, targets
 from craft_jax.mesh import make_mesh
+from craft_jax.models import vit
 from craft_jax.models.flops import flops
 from craft_jax.runs import canary, checkpoint, foreign, results, weights
 
@@ -56,6 +58,9 @@ def main(argv=None):
         if options.dry_run:
             return 0
         variables = foreign.read(options.file, found)
+        if found.absent:
+            print(f"fitting a linear classifier to {len(dataset.train_labels)} training images", flush=True)
+            variables = probe.with_head(model, variables, dataset, config.eval.batch_size)
         result = _write(config, dataset, model, variables, options)
     except CraftError as error:
         print(f"craft_jax: {error}", file=sys.stderr)
@@ -82,7 +87,12 @@ def _parse(argv):
     parser.add_argument("--network", metavar="NAME", required=True, help="see python -m craft_jax.models")
     parser.add_argument("--data", metavar="NAME", required=True, help=f"one of: {', '.join(data.NAMES)}")
     parser.add_argument("--out", metavar="DIR", required=True, help="a directory that is not there yet")
-    parser.add_argument("--mean", type=_three, metavar="R,G,B", help="the network's own; default: the data's")
+    parser.add_argument(
+        "--mean",
+        type=_three,
+        metavar="R,G,B",
+        help="of the images that the network knows; default: the data's, of DINOv2 ImageNet's",
+    )
     parser.add_argument("--std", type=_three, metavar="R,G,B", help="likewise")
     parser.add_argument("--config", default="configs/erm.py", metavar="FILE", help="default: configs/erm.py")
     parser.add_argument("--dry_run", action="store_true", help="print which tensor goes where, and stop")
@@ -118,14 +128,21 @@ def _config(options, overrides):
 
 
 def _build(config, dataset, options):
+    mean, std = _normalisation(dataset, options)
     return models.build(
         options.network,
         dataset.num_classes,
         dtype=config.dtype,
-        mean=options.mean or dataset.mean,
-        std=options.std or dataset.std,
+        mean=mean,
+        std=std,
         precision=config.precision,
     )
+
+
+def _normalisation(dataset, options):
+    """(mean, std), three numbers each."""
+    own = (vit.MEAN, vit.STD) if options.network in vit.MODELS else (dataset.mean, dataset.std)
+    return options.mean or own[0], options.std or own[1]
 
 
 def _abstract(model, dataset):
@@ -145,12 +162,14 @@ def _told(options, found, tensors):
             for path, name in found.names.items()
         ]
         lines += [f"  {name} is skipped" for name in found.skipped]
+        lines += [f"  a linear probe -> {path}" for path in found.absent]
     return "\n".join(lines)
 
 
 def _write(config, dataset, model, variables, options):
     """Measure the network on the clean test images and write the directory, whole or not at all."""
     measured, correct = _measure(config, dataset, model, variables)
+    mean, std = _normalisation(dataset, options)
     out = Path(options.out).absolute()
     files.check_writable(out.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -161,8 +180,8 @@ def _write(config, dataset, model, variables, options):
             "input": ["batch", *map(int, dataset.train_images.shape[1:])],
             "input_range": [0.0, 1.0],
             "output": ["batch", dataset.num_classes],
-            "mean": list(options.mean or dataset.mean),
-            "std": list(options.std or dataset.std),
+            "mean": list(mean),
+            "std": list(std),
             "imported_from": str(Path(options.file).absolute()),
         }
         weights.describe(temporary, variables, 0, described)

@@ -27,12 +27,14 @@ class Convention(NamedTuple):
       layers: {layer here: theirs}, of blocks and outside them. One that is not named is called as here, a
         "norm" a "bn". {conv} and {norm} are the numbers in a sequence of convolution, norm, activation.
       prefix: of all but the head.
+      headless: whether there is none: a classifier is then fitted (`evaluation.probe`).
     """
 
     name: str
     block: str
     layers: dict[str, str]
     prefix: str = ""
+    headless: bool = False
 
 
 _STEM = {"stem_conv": "conv1", "stem_norm": "bn1"}
@@ -61,8 +63,8 @@ _SHUFFLENET = Convention(
 _RESNET_V2 = Convention("RepDistiller", "layer{g}.{b0}", {**_STEM, **_SHORTCUT, "head": "linear"})
 _TORCHVISION = _RESNET._replace(name="torchvision")
 
-_DINOV2 = Convention(
-    "Hugging Face's Dinov2Model",
+_DINOV2_CLASSIFIER = Convention(
+    "Hugging Face's Dinov2ForImageClassification",
     "encoder.layer.{b0}",
     {
         **{"class_token": "embeddings.cls_token", "positions": "embeddings.position_embeddings"},
@@ -71,8 +73,9 @@ _DINOV2 = Convention(
         **{name: f"attention.attention.{name}" for name in ("query", "key", "value")},
         "out": "attention.output.dense",
     },
+    prefix="dinov2.",
 )
-_DINOV2_CLASSIFIER = _DINOV2._replace(name="Hugging Face's Dinov2ForImageClassification", prefix="dinov2.")
+_DINOV2 = _DINOV2_CLASSIFIER._replace(name="Hugging Face's Dinov2Model", prefix="", headless=True)
 
 # What a network's name begins with -> its conventions, the first the one that is written.
 _FAMILIES = (
@@ -109,10 +112,11 @@ def name_of(convention: Convention, path: str) -> str:
     >>> name_of(conventions("resnet20")[0], "batch_stats/group1_block2/norm1/var")
     'layer1.1.bn1.running_var'
     """
-    _, *block, layer, leaf = ["", *path.split("/")] if path.count("/") == 1 else path.split("/")
+    _, *within, leaf = path.split("/")
+    if not within:
+        return convention.prefix + convention.layers[leaf]
+    *block, layer = within
     prefix = "" if layer == "head" else convention.prefix
-    if layer == "params":  # an array of no layer
-        return prefix + convention.layers[leaf]
     name = convention.layers.get(layer, layer.replace("norm", "bn"))
     leaf = _LEAVES.get(leaf, leaf)
     if not block:
@@ -126,11 +130,16 @@ def name_of(convention: Convention, path: str) -> str:
 def names(network: str, paths: list[str]) -> list[tuple[str, dict[str, str]]]:
     """Every way to name a network's variables: [(whose, {path: name})], this package's own the last.
 
+    Of code that has no head, its variables are left out.
+
     Args:
       network: a name; without `conventions` the last way is the only one.
       paths: the '/'-joined paths of its variables.
     """
-    ways = [(one.name, {path: name_of(one, path) for path in paths}) for one in conventions(network)]
+    ways = []
+    for one in conventions(network):
+        theirs = [path for path in paths if not (one.headless and path.startswith("params/head/"))]
+        ways.append((one.name, {path: name_of(one, path) for path in theirs}))
     return [*ways, (PATH_NAMES, {path: path for path in paths})]
 
 

@@ -75,10 +75,10 @@ _PROJECTIONS = ("query", "key", "value")
 
 
 class ViT(nn.Module):
-    """Images, enlarged to a multiple of 14 pixels, as patches and a class token through `depth` blocks; a head.
+    """Images, enlarged to a multiple of 14 pixels, as patches beside a class token; `depth` blocks; a head.
 
-    Three stages: the patches, as maps, after a third of the blocks, two thirds, and after the final LayerNorm.
-    The head reads the class token and the mean of the patches beside it, as DINOv2's linear probes do.
+    Three stages: the patches, as maps, after a third of the blocks, two thirds, and the final LayerNorm. The
+    head reads the class token and the mean of the patches beside it, as DINOv2's linear probes do.
     """
 
     width: int

@@ -39,7 +39,7 @@ class Mapping(NamedTuple):
       convention: whose names the file has; see `torch_names.names`.
       names: {path of a variable: name of its tensor}.
       skipped: names of the file's tensors that a network here has no use for.
-      absent: paths of the head's variables, where the file may go without and does.
+      absent: paths of the head's variables, where the code that made the file has no head.
     """
 
     convention: str
@@ -83,14 +83,14 @@ def mapping(path, network, tensors, abstract):
     skipped = [name for name in tensors if re.fullmatch(torch_names.UNUSED, name)]
     extra = sorted(tensors.keys() - set(named.values()) - set(skipped))
     missing = {path: name for path, name in named.items() if name not in tensors}
-    odd = _odd(whose, named, tensors, shapes)
+    odd = list(_odd(whose, named, tensors, shapes))
     if extra or missing or odd:
         lines = [f"{path} is not a {network} under the names of {whose}:"]
         lines += _listed("in the file, with no place in the network", [_told(n, tensors[n]) for n in extra])
         lines += _listed("in the network, not in the file", [f"{p} (as {n})" for p, n in missing.items()])
         lines += _listed("of another shape or type", odd)
         raise CheckpointError("\n".join(lines))
-    return Mapping(whose, named, tuple(skipped))
+    return Mapping(whose, named, tuple(skipped), tuple(path for path in shapes if path not in named))
 
 
 def _odd(whose, named, tensors, shapes):
@@ -121,7 +121,7 @@ def _listed(what, names):
 
 
 def read(path, found):
-    """The variables of a file, {"params", "batch_stats"}, float32 NumPy arrays.
+    """The variables of a file, {"params", "batch_stats"}, float32 NumPy arrays; without those it has not.
 
     Args:
       path: of the file.

@@ -369,7 +369,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("views.distill_target", ["own", "clean"]),
         ("contrastive.positives", list(losses.POSITIVES)),
         ("contrastive.anchor", ["own", "clean"]),
-        ("contrastive.stages", list("123")),
+        ("contrastive.stages", list("1234")),
         ("dealign.kind", list(losses.KINDS)),
         ("dealign.form", list(losses.FORMS)),
         ("reliability.source", ["teacher", "mean", "shuffled", "oracle"]),
