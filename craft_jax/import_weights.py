@@ -124,6 +124,11 @@ def _config(options, overrides):
     config.student.name, config.data.name = options.network, options.data
     config.data.flip = config.data.flip and options.data != "digits"
     rules.validate(config)
+    if config.data.validation:
+        raise ConfigError(
+            f"config.data.validation: {config.data.validation}; allowed: 0 (what images the network has seen "
+            "is not known, so none count as held out)"
+        )
     return config
 
 
@@ -168,10 +173,10 @@ def _told(options, found, tensors):
 
 def _write(config, dataset, model, variables, options):
     """Measure the network on the clean test images and write the directory, whole or not at all."""
+    out = Path(options.out).absolute()
+    files.check_writable(out.parent)  # now: measuring may take minutes
     measured, correct = _measure(config, dataset, model, variables)
     mean, std = _normalisation(dataset, options)
-    out = Path(options.out).absolute()
-    files.check_writable(out.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         weights.write(temporary / weights.FILE, weights.leaves(variables))

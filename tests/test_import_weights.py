@@ -100,6 +100,7 @@ def test_a_dry_run_shows_the_mapping_and_writes_nothing(command, tmp_path, capsy
         (("--std=0,1,1",), r"--std: (0.0, 1.0, 1.0); allowed: numbers above 0"),
         (("--out=.",), "--out: . is there already; allowed: a new directory"),
         (("--config.seeds=1",), "config.seeds: no such key"),
+        (("--config.data.validation=5",), "config.data.validation: 5; allowed: 0"),
         ((), "none.safetensors: cannot be read (No such file"),
     ],
 )

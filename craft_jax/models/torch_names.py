@@ -76,6 +76,15 @@ _DINOV2_CLASSIFIER = Convention(
     prefix="dinov2.",
 )
 _DINOV2 = _DINOV2_CLASSIFIER._replace(name="Hugging Face's Dinov2Model", prefix="", headless=True)
+# The published files have the names above; in memory transformers 5 has others.
+_PROJECTIONS_5 = {
+    **{"query": "attention.q_proj", "key": "attention.k_proj", "value": "attention.v_proj"},
+    "out": "attention.o_proj",
+}
+_DINOV2_5, _DINOV2_CLASSIFIER_5 = (
+    one._replace(name=f"{one.name} in transformers 5", layers={**one.layers, **_PROJECTIONS_5})
+    for one in (_DINOV2, _DINOV2_CLASSIFIER)
+)
 
 # What a network's name begins with -> its conventions, the first the one that is written.
 _FAMILIES = (
@@ -86,7 +95,7 @@ _FAMILIES = (
     (r"vgg\d+", (_VGG,)),
     (r"mobilenetv2", (_MOBILENET,)),
     (r"shufflenetv2", (_SHUFFLENET,)),
-    (r"vit_\w+14(-224)?", (_DINOV2_CLASSIFIER, _DINOV2)),
+    (r"vit_\w+14(-224)?", (_DINOV2_CLASSIFIER, _DINOV2, _DINOV2_CLASSIFIER_5, _DINOV2_5)),
 )
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
