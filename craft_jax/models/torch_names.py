@@ -13,8 +13,6 @@ import numpy as np
 from jaxtyping import Float
 
 PATH_NAMES = "craft_jax"
-# What a state dict holds beside arrays that a network here has; DINOv2's mask token is for its pretraining.
-UNUSED = r"(.*\.)?(num_batches_tracked|embeddings\.mask_token)"
 
 
 class Convention(NamedTuple):
@@ -109,6 +107,18 @@ def conventions(network: str) -> tuple[Convention, ...]:
       network: a name; a key of `models.REGISTRY` or not.
     """
     return next((found for pattern, found in _FAMILIES if re.fullmatch(pattern, network)), ())
+
+
+def is_unused(network: str, name: str) -> bool:
+    """Whether a tensor of a network's state dict has no use here: a counter, or DINOv2's token for pretraining.
+
+    Args:
+      network: its name.
+      name: in the state dict.
+    """
+    if network.startswith("vit_") and re.fullmatch(r"(dinov2\.)?embeddings\.mask_token", name):
+        return True
+    return name.endswith("num_batches_tracked")
 
 
 def name_of(convention: Convention, path: str) -> str:

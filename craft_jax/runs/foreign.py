@@ -4,7 +4,6 @@ Nothing is unpickled. Names, shapes and types are compared with the network's be
 every tensor of the file and every variable of the network must have its counterpart.
 """
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +79,7 @@ def mapping(path, network, tensors, abstract):
         for whose, named in torch_names.names(network, list(shapes))
     ]
     whose, named = max(ways, key=lambda way: len(tensors.keys() & set(way[1].values())))
-    skipped = [name for name in tensors if re.fullmatch(torch_names.UNUSED, name)]
+    skipped = [name for name in tensors if torch_names.is_unused(network, name)]
     extra = sorted(tensors.keys() - set(named.values()) - set(skipped))
     missing = {path: name for path, name in named.items() if name not in tensors}
     odd = list(_odd(whose, named, tensors, shapes))

@@ -216,11 +216,12 @@ def down_unit(r, x):
 )
 def test_a_block_equals_a_numpy_reference(block, reference):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(1, 5, 4, 4)).astype(np.float32)
+    x = jnp.asarray(rng.normal(size=(1, 5, 4, 4)), jnp.float32)
     shapes = jax.eval_shape(lambda: block.init(jax.random.key(0), x, False))
     variables = jax.tree.map(lambda leaf: rng.uniform(0.2, 1.0, leaf.shape).astype(np.float32), shapes)
     found = jax.jit(lambda v, x: block.apply(v, x, False))(variables, x)
-    np.testing.assert_allclose(found, reference(Reference(variables), x.astype(np.float64)), rtol=1e-4)
+    expected = reference(Reference(variables), np.asarray(x, np.float64))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_positions_are_interpolated_by_cubic_convolution():

@@ -108,13 +108,15 @@ def test_what_is_left_over_is_listed_on_both_sides(written, resnet8):
     tensors = state_dict(num_classes=100)
     del tensors["layer3.0.bn2.running_var"]
     tensors["layer4.0.conv1.weight"] = np.zeros((2, 2), np.float32)
+    tensors["embeddings.mask_token"] = np.zeros(2, np.float32)  # a DINOv2's may be left over, no other's
     tensors["bn1.weight"] = np.zeros(16, np.int32)
     path = written(tensors)
     with pytest.raises(CheckpointError) as error:
         read(path, resnet8)
     assert str(error.value).split("\n") == [
         f"{path} is not a resnet8 under the names of RepDistiller:",
-        "  in the file, with no place in the network: 1",
+        "  in the file, with no place in the network: 2",
+        "    embeddings.mask_token F32(2,)",
         "    layer4.0.conv1.weight F32(2, 2)",
         "  in the network, not in the file: 1",
         "    batch_stats/group3_block1/norm2/var (as layer3.0.bn2.running_var)",
