@@ -39,9 +39,10 @@ def write(path, network, names, seed=0):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), (1, 16, 16, 3)))
     rng = np.random.default_rng(seed)
     leaves = {
-        p: rng.uniform(0.1, 0.3, x.shape).astype(np.float32)
+        p: (rng.uniform(0.5, 1.5, x.shape) if p.endswith("/var") else rng.normal(size=x.shape) / 4)
         for p, x in weights.leaves(jax.tree.map(lambda x: np.empty(x.shape), shapes)).items()
     }
+    leaves = {p: x.astype(np.float32) for p, x in leaves.items()}
     save_file({name: torch_names.to_torch(p, leaves[p]) for p, name in names(list(leaves)).items()}, path)
     return leaves
 
@@ -137,7 +138,8 @@ def test_craft_trains_from_a_dinov2_with_a_probe(command, tmp_path, digits, make
     assert (teacher.mean, teacher.std) == (vit.MEAN, vit.STD)
     assert teacher.variables["params"]["head"]["kernel"].shape == (24, 10)
 
-    config = make_config("craft", epochs=1, **{"teacher.checkpoint": str(tmp_path / "out")})
+    settings = {"teacher.checkpoint": str(tmp_path / "out"), "eval.batch_size": 40}
+    config = make_config("craft", epochs=1, **settings)
     result = train.train_and_evaluate(config, tmp_path / "student", digits)
     assert result["status"] == "done" and result["teacher"]["name"] == "vit_tiny14"
     assert result["teacher_evaluation"]["clean_accuracy"] == result["teacher"]["clean_accuracy"]

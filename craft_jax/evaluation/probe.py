@@ -8,7 +8,8 @@ import scipy.optimize
 from jaxtyping import Float, Int
 
 from craft_jax import data, models
-from craft_jax.corruptions.ops import to_unit
+from craft_jax.evaluation import evaluate
+from craft_jax.mesh import make_mesh, replicated_on
 
 WEIGHT_DECAY = 1e-4  # of half the squared weights, on features of deviation 1
 _ITERATIONS = 500
@@ -23,22 +24,17 @@ def with_head(
       model: the network, whose head is the dense layer "head" on `Outputs.pooled`.
       variables: {"params", "batch_stats"}, no "head" among the former.
       dataset: reads the training images and labels.
-      batch_size: images a forward pass.
+      batch_size: images a forward pass, at most.
     """
     shape = (1, *dataset.train_images.shape[1:])
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), shape))["params"]["head"]
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract)
     whole = {**variables, "params": {**variables["params"], "head": blank}}
-    features = _features(model, whole, dataset.train_images, batch_size)
+    predict, mesh = jax.jit(lambda v, x: model.apply(v, x, False)[0].pooled), make_mesh()
+    network = (predict, jax.device_put(whole, replicated_on(mesh)))
+    (features,) = evaluate.logits_of([network], dataset.train_images, batch_size, mesh)
     kernel, bias = fit(features, dataset.train_labels, dataset.num_classes)
     return {**variables, "params": {**variables["params"], "head": {"kernel": kernel, "bias": bias}}}
-
-
-def _features(model, variables, images, batch_size):
-    pooled = jax.jit(lambda v, x: model.apply(v, to_unit(x.astype(np.float32)), False)[0].pooled)
-    on_device = jax.device_put(variables)
-    starts = range(0, len(images), batch_size)
-    return np.concatenate([pooled(on_device, images[start : start + batch_size]) for start in starts])
 
 
 def fit(

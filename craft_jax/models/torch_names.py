@@ -110,7 +110,7 @@ def conventions(network: str) -> tuple[Convention, ...]:
 
 
 def is_unused(network: str, name: str) -> bool:
-    """Whether a tensor of a network's state dict has no use here: a counter, or DINOv2's token for pretraining.
+    """Whether a tensor of a state dict has no use here: a BatchNorm's counter, or DINOv2's mask token.
 
     Args:
       network: its name.
