@@ -34,7 +34,7 @@ from craft_jax import data, files, models
 from craft_jax.config import command, reader, rules, tree
 from craft_jax.errors import ConfigError, CraftError
 from craft_jax.evaluation import correctness, evaluate, probe, targets
-from craft_jax.mesh import make_mesh
+from craft_jax.mesh import make_mesh, replicated_on
 from craft_jax.models import vit
 from craft_jax.models.flops import flops
 from craft_jax.runs import canary, checkpoint, foreign, results, weights
@@ -207,7 +207,7 @@ def _measure(config, dataset, model, variables):
     with clean.unlocked():
         clean.eval.corruptions = ()
     mesh = make_mesh()
-    network = (evaluate.predictor(model, mesh), variables)
+    network = (evaluate.predictor(model, mesh), jax.device_put(variables, replicated_on(mesh)))
     measured, correct = evaluate.evaluate(network, dataset, clean, mesh, targets.prepare(clean, dataset))
     image = jax.ShapeDtypeStruct((1, *dataset.train_images.shape[1:]), jnp.float32)
     counted = flops(lambda v, x: model.apply(v, x, False)[0].logits, variables, image)

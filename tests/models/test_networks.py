@@ -78,7 +78,7 @@ def size(module):
     [("vit_small14", 384, 6, 22_056_576), ("vit_base14", 768, 12, 86_580_480)],
 )
 def test_dinov2s_have_the_published_parameters(name, width, heads, published):
-    """The published count has the mask token, `width` numbers that only pretraining reads. Blocks are alike."""
+    """The published count has the mask token, `width` numbers for pretraining alone. Blocks are alike."""
     assert vit.MODELS[name].args == vit.MODELS[f"{name}-224"].args == (width, 12, heads)
     none, one = (size(vit.ViT(width, depth, heads, 10, jnp.float32)) for depth in (0, 1))
     assert none + 12 * (one - none) + width == published
