@@ -130,7 +130,7 @@ def build(
             else:
                 outputs, updated = module.apply(variables, x, train=True, mutable=["batch_stats"])
                 batch_stats = updated.get("batch_stats", {})  # a network need not normalise by batches
-        _check_outputs(name, outputs, (len(images), int(num_classes)))
+        _check_outputs(name, outputs, (images.shape[0], int(num_classes)))
         return outputs, batch_stats
 
     return Model(init, apply)
@@ -167,15 +167,15 @@ def count_parameters(params: Any) -> int:
 
 
 def _check_outputs(name, outputs, shape):
-    """Refuse what no step could use; costs nothing once compiled."""
+    """Refuse what no step could use; costs nothing once compiled. Under `jax.export` B is a symbol."""
     if not isinstance(outputs, Outputs):
         raise ModelError(f"network {name}: returns {type(outputs).__name__}; allowed: a models.Outputs")
     logits, stages, pooled = outputs
     if logits.shape != shape or logits.dtype != jnp.float32:
         raise ModelError(f"network {name}: logits {logits.dtype}{logits.shape}; allowed: float32{shape}")
-    if pooled.ndim != 2 or len(pooled) != len(logits) or pooled.dtype != jnp.float32:
+    if pooled.ndim != 2 or pooled.shape[0] != shape[0] or pooled.dtype != jnp.float32:
         raise ModelError(f"network {name}: pooled {pooled.dtype}{pooled.shape}; allowed: float32 (B, D)")
-    if not isinstance(stages, tuple) or any(x.ndim != 4 or len(x) != len(logits) for x in stages):
+    if not isinstance(stages, tuple) or any(x.ndim != 4 or x.shape[0] != shape[0] for x in stages):
         raise ModelError(f"network {name}: its stages; allowed: a tuple of (B, H, W, C)")
 
 

@@ -91,21 +91,23 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
         sides = [self.side or -(-side // PATCH) * PATCH for side in x.shape[1:3]]
-        x = jax.image.resize(x, (len(x), *sides, 3), "bilinear")
+        # An image at a time: under `jax.export` their number is a symbol, which `resize` does not take.
+        x = jax.vmap(lambda image: jax.image.resize(image, (*sides, 3), "bilinear"))(x)
         rows, columns = (side // PATCH for side in sides)
         window = (PATCH, PATCH)
         x = nn.Conv(self.width, window, strides=window, padding="VALID", dtype=self.dtype, name="patches")(x)
-        x = x.reshape(len(x), rows * columns, self.width)
+        x = x.reshape(x.shape[0], rows * columns, self.width)
         token = self.param("class_token", _normal, (1, 1, self.width), jnp.float32)
-        x = jnp.concatenate([jnp.broadcast_to(token.astype(self.dtype), (len(x), 1, self.width)), x], axis=1)
+        token = jnp.broadcast_to(token.astype(self.dtype), (x.shape[0], 1, self.width))
+        x = jnp.concatenate([token, x], axis=1)
         x = x + self._positions(rows, columns).astype(self.dtype)
         stages = []
         for block in range(1, self.depth + 1):
             x = Block(self.heads, self.dtype, name=f"block{block}")(x)
             if block in (self.depth // 3, 2 * self.depth // 3):
-                stages.append(x[:, 1:].reshape(len(x), rows, columns, self.width))
+                stages.append(x[:, 1:].reshape(x.shape[0], rows, columns, self.width))
         x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
-        stages.append(x[:, 1:].reshape(len(x), rows, columns, self.width))
+        stages.append(x[:, 1:].reshape(x.shape[0], rows, columns, self.width))
         x = x.astype(jnp.float32)
         pooled = jnp.concatenate([x[:, 0], jnp.mean(x[:, 1:], axis=1)], axis=1)
         return Outputs(head(self.num_classes)(pooled), tuple(stages), pooled)
