@@ -26,8 +26,8 @@ _normal = nn.initializers.truncated_normal(0.02)
 def cubic_weights(n: int, m: int) -> Float[np.ndarray, "{m} {n}"]:
     """The matrix that resamples n values to m by cubic convolution (Keys 1981) with a = -0.75.
 
-    PyTorch's bicubic interpolation, half-pixel centres and edges repeated, by which the published positions
-    were interpolated in training; `jax.image.resize` has a = -0.5 and blurs where it shrinks.
+    PyTorch's bicubic interpolation, half-pixel centres and edges repeated, as Hugging Face's code has it;
+    `jax.image.resize` has a = -0.5 and blurs where it shrinks.
     """
     a = -0.75
     centre = (np.arange(m) + 0.5) * n / m - 0.5

@@ -19,7 +19,6 @@ CIFAR = {
     "vgg13": (9_462_180, "128@16x16 256@8x8 512@4x4 512@4x4"),
     "mobilenetv2": (812_836, "12@16x16 16@8x8 48@4x4 160@2x2"),
     "shufflenetv2": (1_355_528, "116@16x16 232@8x8 464@4x4"),
-    "resnet18": (11_220_132, "64@32x32 128@16x16 256@8x8 512@4x4"),
     "resnet50": (23_705_252, "256@32x32 512@16x16 1024@8x8 2048@4x4"),
 }
 # Of 1000 classes at 224 pixels, with the billions of multiply-adds that torchvision's documentation has.
