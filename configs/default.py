@@ -41,7 +41,7 @@ def _defaults():
     data.flip = True  # random horizontal flip; never for digits
 
     config.student = student = ml_collections.ConfigDict()
-    student.name = "resnet20"  # a key of craft_jax.models.REGISTRY
+    student.name = "resnet20"  # a key of craft_jax.models.REGISTRY, which python -m craft_jax.models prints
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
@@ -115,7 +115,8 @@ def _defaults():
     contrastive.positives = "cross_view"  # "cross_view" (the paper), "same_view" or "each"
     contrastive.anchor = "own"  # the teacher's embedding of the same view, or "clean": of view 0
     contrastive.mask_same_class = False  # leave other images of the class out of the denominator
-    contrastive.stages = (1, 2, 3)  # whose pooled maps are concatenated into the embedding
+    contrastive.stages = (1, 2, 3)  # whose pooled maps are concatenated into the embedding; some networks
+    # have a fourth (python -m craft_jax.models)
 
     config.dealign = dealign = ml_collections.ConfigDict()
     dealign.weight = 1.0

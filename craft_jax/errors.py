@@ -27,6 +27,10 @@ class NumericsError(CraftError, ArithmeticError):
     """An installation whose sums are wrong, or known to be; the message says which to install."""
 
 
+class ModelError(CraftError, TypeError):
+    """A network that no step could use; the message names the network and what is wrong with it."""
+
+
 class MethodError(CraftError, TypeError):
     """A method whose terms the step cannot minimise; the message names the method and the term."""
 

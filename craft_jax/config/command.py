@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craft_jax import files, methods
+from craft_jax import files, methods, models
 from craft_jax.config import reader, rules, tree
 from craft_jax.errors import ConfigError
 
@@ -124,11 +124,13 @@ def _config(options, overrides):
         if not isinstance(stored, dict):
             raise ConfigError(f"{path}: not a configuration")
         config = reader.apply(tree.from_json(stored), overrides, training)
-        if "method" in config and config.method not in methods.METHODS:
-            raise ConfigError(
-                f"config.method: {config.method!r} of {path} is unknown; allowed: "
-                f"{', '.join(methods.METHODS)}. One of a file of your own needs --config=FILE again"
-            )
+        flat = tree.flatten(config)
+        for key, known in (("method", methods.METHODS), ("student.name", models.REGISTRY)):
+            if key in flat and flat[key] not in known:
+                raise ConfigError(
+                    f"config.{key}: {flat[key]!r} of {path} is unknown; allowed: "
+                    f"{', '.join(known)}. One of a file of your own needs --config=FILE again"
+                )
         return config
     raise ConfigError("--config: missing; e.g. --config=configs/craft.py:digits")
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from craft_jax.errors import ConfigError
 from craft_jax.methods import (
     attention,
     augmix,
@@ -28,6 +29,7 @@ __all__ = [
     "Method",
     "Signals",
     "Terms",
+    "check_stages",
     "check_terms",
     "combinable",
     "makes_views",
@@ -97,6 +99,26 @@ def needs_teacher(config: ConfigDict) -> bool:
 def trains_teacher(config: ConfigDict) -> bool:
     """Whether the run may have to train its teacher: it has one, and none is given by its directory."""
     return needs_teacher(config) and not config.teacher.checkpoint
+
+
+def check_stages(config: ConfigDict, counts: dict[str, int]) -> None:
+    """Check that both networks have the stages that the method pairs.
+
+    Args:
+      config: reads method, and what that method reads.
+      counts: {"student's name", "teacher's name": how many stages it has}; maps' sizes may differ at will.
+    Raises:
+      ConfigError: one lacks a stage, or a method that pairs them all meets unequal numbers.
+    """
+    read, have = METHODS[config.method].stages(config), set(counts.values())
+    told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+    if read == "all" and len(have) > 1:
+        fault = "pairs every stage of the student with the teacher's; allowed: networks of as many"
+    elif read != "all" and max(read, default=0) > min(have):
+        fault = f"reads the stages {', '.join(map(str, read))}; allowed: those that both networks have"
+    else:
+        return
+    raise ConfigError(f"config.method: {config.method} {fault}, and {told} (python -m craft_jax.models)")
 
 
 def notes(config: ConfigDict, keys: Iterable[str]) -> list[str]:

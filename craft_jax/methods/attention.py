@@ -15,4 +15,5 @@ METHOD = Method(
     _terms,
     views=lambda config: distilled_views(config, config.attention.weight),
     reads=lambda config: distilled_reads(config, "attention", ("reduction",)),
+    stages=lambda config: "all" if config.attention.weight else (),
 )

@@ -18,8 +18,8 @@ from craft_jax.methods.common import Method, Terms, cross_entropy
 
 def combined(registry: Mapping[str, Method]) -> Method:
     """The method that adds up those of a registry that `combined.methods` names."""
-    names = ("terms", "views", "init", "begin", "check", "reads", "note")
-    functions = (_terms, _views, _init, _begin, _check, _reads, _note)
+    names = ("terms", "views", "init", "begin", "check", "reads", "note", "stages")
+    functions = (_terms, _views, _init, _begin, _check, _reads, _note, _stages)
     return Method(**{name: functools.partial(f, registry) for name, f in zip(names, functions, strict=True)})
 
 
@@ -91,6 +91,12 @@ def _reads(registry, config):
     """All that its methods read; of one that does not say, every section."""
     read = (method.reads(own) if method.reads else config for _, method, own in _parts(registry, config))
     return ("combined.methods", *itertools.chain(*read))
+
+
+def _stages(registry, config):
+    """All that its methods pair."""
+    paired = [method.stages(own) for _, method, own in _parts(registry, config)]
+    return "all" if "all" in paired else sorted({*itertools.chain(*paired)})
 
 
 def _note(registry, config):

@@ -111,4 +111,8 @@ def _note(config):
     return "config.views.count: 0; without a corrupted view de-alignment is zero and dealign.* has no effect"
 
 
-METHOD = Method(_terms, _views, _init, reads=_reads, note=_note)
+def _stages(config):
+    return config.contrastive.stages if _embeds(config) else ()
+
+
+METHOD = Method(_terms, _views, _init, reads=_reads, note=_note, stages=_stages)

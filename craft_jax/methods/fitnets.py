@@ -37,4 +37,5 @@ METHOD = Method(
     views=lambda config: distilled_views(config, config.fitnets.weight),
     init=_init,
     reads=lambda config: distilled_reads(config, "fitnets", ("stage",)),
+    stages=lambda config: (config.fitnets.stage,) if config.fitnets.weight else (),
 )

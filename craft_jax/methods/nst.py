@@ -17,4 +17,5 @@ METHOD = Method(
     _terms,
     views=lambda config: distilled_views(config, config.nst.weight),
     reads=lambda config: distilled_reads(config, "nst", ()),
+    stages=lambda config: "all" if config.nst.weight else (),
 )

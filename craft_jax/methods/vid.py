@@ -56,4 +56,5 @@ METHOD = Method(
     views=lambda config: distilled_views(config, config.vid.weight),
     init=_init,
     reads=lambda config: distilled_reads(config, "vid", ()),
+    stages=lambda config: "all" if config.vid.weight else (),
 )

@@ -1,4 +1,4 @@
-"""What both families of networks share: convolution, batch normalisation, the classifying head."""
+"""What the networks share: their outputs, convolution, batch normalisation, the classifying head."""
 
 import math
 from collections.abc import Callable
@@ -29,9 +29,11 @@ class Outputs(NamedTuple):
 
     Attributes:
       logits: float32.
-      stages: the outputs of the three block groups, (*B, H, W, C) each, in the compute dtype. The
-        last one is after the final BatchNorm and ReLU.
-      pooled: float32, the mean of the last stage over its positions.
+      stages: feature maps, (*B, H, W, C) each, in the compute dtype, from early to late: what a method calls
+        stage i is `stages[i - 1]`. Maps never grow; how many there are, and which, a network says itself.
+      pooled: float32, what the head reads: the mean over positions of the network's last map, which is the
+        last stage or, where a 1x1 convolution follows that (MobileNetV2, ShuffleNetV2), the convolution's
+        output; of a ViT its class token beside the mean of its patches.
     """
 
     logits: Float[Array, "*B K"]
@@ -39,8 +41,10 @@ class Outputs(NamedTuple):
     pooled: Float[Array, "*B D"]
 
 
-def conv(features: int, size: int, stride: int, dtype: Any, name: str) -> nn.Conv:
-    """A convolution without bias, padded alike on both sides (size // 2) as in PyTorch.
+def conv(
+    features: int, size: int, stride: int, dtype: Any, name: str, groups: int = 1, use_bias: bool = False
+) -> nn.Conv:
+    """A convolution, padded alike on both sides (size // 2) as in PyTorch; a bias starts at 0.
 
     Flax's "SAME" would pad a strided convolution on one side only and so see a shifted image.
     """
@@ -49,7 +53,8 @@ def conv(features: int, size: int, stride: int, dtype: Any, name: str) -> nn.Con
         (size, size),
         strides=(stride, stride),
         padding=size // 2,
-        use_bias=False,
+        feature_group_count=groups,
+        use_bias=use_bias,
         kernel_init=kaiming_normal,
         dtype=dtype,
         param_dtype=jnp.float32,
@@ -94,17 +99,24 @@ def adapting(running_weight: float) -> Callable[..., Any]:
     return intercept
 
 
-def classify(stages: list[Float[Array, "B _ _ _"]], num_classes: int) -> Outputs:
-    """Global average pooling and a linear layer, both in full float32. The layer is named "head".
+def classify(
+    stages: list[Float[Array, "B _ _ _"]], num_classes: int, last: Float[Array, "B _ _ _"] | None = None
+) -> Outputs:
+    """Global average pooling, of the last stage or of a `last` map behind it, and `head`."""
+    last = stages[-1] if last is None else last
+    pooled = jnp.mean(last.astype(jnp.float32), axis=(1, 2))
+    return Outputs(head(num_classes)(pooled), tuple(stages), pooled)
 
-    The head is cheap, and a GPU's default for its product, TF32, would be off by about 1e-3 on a logit.
+
+def head(num_classes: int) -> nn.Dense:
+    """A linear layer by the name "head", in full float32.
+
+    It is cheap, and a GPU's default for its product, TF32, would be off by about 1e-3 on a logit.
     """
-    pooled = jnp.mean(stages[-1].astype(jnp.float32), axis=(1, 2))
-    head = nn.Dense(
+    return nn.Dense(
         num_classes,
         kernel_init=HEAD_INIT,
         dtype=jnp.float32,
         precision=jax.lax.Precision.HIGHEST,
         name="head",
     )
-    return Outputs(head(pooled), tuple(stages), pooled)

@@ -181,7 +181,8 @@ def restore_student(workdir):
         )
         state = ocp.load(directory / str(step), abstract, checkpointable_name=_ITEM)
     _check_sums(Path(workdir), directory / str(step), state, recorded)
-    return jax.tree.map(np.asarray, state["student"]), step
+    student = {"params": {}, "batch_stats": {}} | state["student"]  # Orbax drops what is empty
+    return jax.tree.map(np.asarray, student), step
 
 
 def _stored(place):

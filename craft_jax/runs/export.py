@@ -1,8 +1,13 @@
 """A trained student for other programs: `python -m craft_jax.export DIR` writes DIR/export/.
 
-model.safetensors   the weights, with model.json and the run's records (`craft_jax.runs.weights`)
-model.jax_export    a function of images alone, weights included, that `jax.export.deserialize` runs
-                    without this package, on CPU and CUDA, at any batch size
+--formats says which of these, joined by commas; without it the first two:
+
+safetensors   model.safetensors, the weights, with model.json and the run's records (`craft_jax.runs.weights`)
+jax           model.jax_export, a function of images alone, weights included, that `jax.export.deserialize`
+              runs without this package, on CPU and CUDA, at any batch size
+torch         torch.safetensors, a state dict of the same network in PyTorch under the names of RepDistiller's
+              and mdistiller's resnet.py, wrn.py and so on, for load_state_dict(..., strict=True); its images
+              are to be normalised by the mean and std of the file's metadata
 """
 
 import argparse
@@ -11,32 +16,66 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export as jax_export
 
 from craft_jax import files
 from craft_jax.errors import CraftError
+from craft_jax.models import torch_names
 from craft_jax.runs import predict, weights
 
 PLATFORMS = ("cpu", "cuda")
+FORMATS = ("safetensors", "jax", "torch")
+DEFAULT = ("safetensors", "jax")
 
 
-def export(workdir):
+def export(workdir, formats=DEFAULT):
     """Write DIR/export/.
 
     Args:
       workdir: a run's working directory.
+      formats: some of FORMATS.
     Returns:
       The directory written.
     Raises:
       CheckpointError: no run there, or one without a checkpoint.
-      CraftError: safetensors is not installed.
+      CraftError: safetensors is not installed, or PyTorch code has no such network.
     """
-    directory = Path(workdir) / "export"
-    student = write_weights(workdir, directory)
-    artefact = serialize(student, files.read_json(Path(workdir) / "dataset.json")["input_shape"])
-    with files.whole(directory / "model.jax_export") as temporary:
-        temporary.write_bytes(artefact)
+    weights.package()  # now, if it is missing
+    directory, student = Path(workdir) / "export", predict.load(workdir)
+    if "torch" in formats:
+        write_torch(student, directory)
+    if "safetensors" in formats:
+        _write_weights(student, workdir, directory)
+    if "jax" in formats:
+        artefact = serialize(student, files.read_json(Path(workdir) / "dataset.json")["input_shape"])
+        with files.whole(directory / "model.jax_export") as temporary:
+            temporary.write_bytes(artefact)
     return directory
+
+
+def write_torch(student, directory):
+    """Write DIR/torch.safetensors.
+
+    Args:
+      student: a predict.Predictor.
+      directory: where to.
+    Raises:
+      CraftError: PyTorch code that is known here has no such network.
+    """
+    network = student.config.student.name
+    found = torch_names.conventions(network)
+    if not found:
+        raise CraftError(f"--formats=torch: no PyTorch code that is known here has a network {network!r}")
+    tensors = {}
+    for path, leaf in weights.leaves(student.variables).items():
+        name = torch_names.name_of(found[0], path)
+        tensors[name] = torch_names.to_torch(path, leaf)
+        if path.endswith("/var"):  # a BatchNorm's third buffer
+            tensors[name.replace("running_var", "num_batches_tracked")] = np.array(student.step, np.int64)
+    told = {"network": network, "names": found[0].name, "mean": student.mean, "std": student.std}
+    metadata = {"format": "pt"} | {key: str(value) for key, value in told.items()}
+    weights.write(Path(directory) / "torch.safetensors", tensors, metadata)
 
 
 def write_weights(workdir, directory):
@@ -50,19 +89,23 @@ def write_weights(workdir, directory):
     """
     weights.package()  # now, if it is missing
     student = predict.load(workdir)
+    _write_weights(student, workdir, directory)
+    return student
+
+
+def _write_weights(student, workdir, directory):
     data_record = files.read_json(Path(workdir) / "dataset.json")
     described = {
         "network": student.config.student.name,
         "input": ["batch", *data_record["input_shape"]],
         "input_range": [0.0, 1.0],
         "output": ["batch", data_record["num_classes"]],
-        "mean": data_record["mean"],
-        "std": data_record["std"],
+        "mean": list(student.mean),
+        "std": list(student.std),
         "jax": jax.__version__,
         "platforms": PLATFORMS,
     }
     weights.save(workdir, directory, student.variables, student.step, described)
-    return student
 
 
 def serialize(student, input_shape):
@@ -89,8 +132,15 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("workdir", metavar="DIR", help="working directory of a run")
+    parser.add_argument(
+        "--formats", default=",".join(DEFAULT), metavar="F,F", help="of: " + ", ".join(FORMATS)
+    )
+    options = parser.parse_args(argv)
+    formats = options.formats.split(",")
+    if unknown := [name for name in formats if name not in FORMATS]:
+        parser.error(f"--formats: {', '.join(map(repr, unknown))} unknown; allowed: {', '.join(FORMATS)}")
     try:
-        directory = export(parser.parse_args(argv).workdir)
+        directory = export(options.workdir, formats)
     except CraftError as error:
         print(f"craft_jax: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from craft_jax import files, models
 from craft_jax.config import tree
+from craft_jax.errors import CheckpointError
 from craft_jax.runs import checkpoint, weights
 
 _LEAST_SIDE = 8  # pixels, which every network's strides need
@@ -22,10 +23,12 @@ class Predictor:
       variables: {"params", "batch_stats"}, NumPy arrays; calls use a copy on the device, sent there once.
       config: the ConfigDict that it was trained with.
       step: how many steps it was trained for.
+      mean, std: what the model normalises images by, three numbers each.
     """
 
-    def __init__(self, model, variables, config, step):
+    def __init__(self, model, variables, config, step, mean, std):
         self.model, self.variables, self.config, self.step = model, variables, config, step
+        self.mean, self.std = mean, std
         self._on_device = jax.device_put(variables)
 
     def __call__(self, images):
@@ -79,21 +82,29 @@ def load(workdir, dtype="", precision=""):
     Returns:
       A Predictor.
     Raises:
-      CheckpointError: no run there, or one without a checkpoint, or damaged.
+      CheckpointError: no run there, or one without a checkpoint, or damaged, or of an unknown network.
 
     >>> predict = load("runs/demo/craft")  # doctest: +SKIP
     >>> predict(images).argmax(-1)  # doctest: +SKIP
     """
     config = tree.from_json(files.read_json(Path(workdir) / "config.json"))
     data_record = files.read_json(Path(workdir) / "dataset.json")
+    if config.student.name not in models.REGISTRY:
+        raise CheckpointError(
+            f"{workdir}: its network, {config.student.name!r}, is none of this package's; import the file of "
+            "yours that registers it first"
+        )
     exported = (Path(workdir) / weights.FILE).exists()
     variables, step = weights.load(workdir) if exported else checkpoint.restore_student(workdir)
+    # Imported weights may be normalised otherwise than the data's own record says.
+    normalisation = data_record | (files.read_json(Path(workdir) / "model.json") if exported else {})
+    mean, std = tuple(normalisation["mean"]), tuple(normalisation["std"])
     model = models.build(
         config.student.name,
         data_record["num_classes"],
         dtype=dtype or config.dtype,
-        mean=tuple(data_record["mean"]),
-        std=tuple(data_record["std"]),
+        mean=mean,
+        std=std,
         precision=precision or config.precision,
     )
-    return Predictor(model, variables, config, step)
+    return Predictor(model, variables, config, step, mean, std)

@@ -25,7 +25,7 @@ class TeacherRecord(TypedDict):
 
     Attributes:
       name: of its network, a key of models.REGISTRY.
-      method, seed, step: how it was trained, and for how many steps.
+      method, seed, step: how it was trained, and for how many steps; "import" of weights of other code.
       dataset: the name of the data it was trained on.
       other_data: whether that is another data set than the student's.
       checkpoint: the absolute path of its working directory when the run last had it.
@@ -196,7 +196,7 @@ def _record(workdir, network, own, wanted, result):
     """The TeacherRecord of a network trained on `own`, for a run on `wanted`, both DataRecords."""
     return {
         "name": network.config.student.name,
-        "method": network.config.method,
+        "method": result["method"],  # of imported weights no method at all
         "dataset": own["name"],
         "other_data": _is_other(own, wanted),
         "seed": network.config.seed,

@@ -34,21 +34,40 @@ def save(workdir, directory, variables, step, more):
       CheckpointError: the directory cannot be made.
       CraftError: safetensors is not installed.
     """
-    serialize = package().save
     directory = Path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{directory}: cannot be made ({error.strerror})") from error
-    flat = jax.tree_util.tree_leaves_with_path(variables)
-    tensors = {checkpoint.path_of(path): np.ascontiguousarray(leaf) for path, leaf in flat}
-    with files.whole(directory / FILE) as temporary:
-        temporary.write_bytes(serialize(tensors))
+    write(directory / FILE, leaves(variables))
     for name in _RECORDS:
         if (Path(workdir) / name).exists():  # a run that has not finished has no result yet
             files.copy(Path(workdir) / name, directory / name)
+    describe(directory, variables, step, more)
+
+
+def write(path, tensors, metadata=None):
+    """Write {name: array} as a safetensors file, whole or not at all; its directory is made if need be.
+
+    Raises:
+      CheckpointError: the directory cannot be made.
+      CraftError: safetensors is not installed.
+    """
+    serialize, path = package().save, Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{path.parent}: cannot be made ({error.strerror})") from error
+    with files.whole(path) as temporary:
+        temporary.write_bytes(serialize(tensors, metadata))
+
+
+def describe(directory, variables, step, more):
+    """Write DIR/model.json; arguments as of `save`."""
     record = {**more, "step": step, "params_sha256": checkpoint.params_sha256(variables)}
-    files.write_json(directory / "model.json", record)
+    files.write_json(Path(directory) / "model.json", record)
+
+
+def leaves(variables):
+    """{path: array} of a network's variables, the arrays contiguous."""
+    flat = jax.tree_util.tree_leaves_with_path(variables)
+    return {checkpoint.path_of(path): np.ascontiguousarray(leaf) for path, leaf in flat}
 
 
 def load(directory):
@@ -65,7 +84,7 @@ def load(directory):
         tensors = load_file(path)
     except Exception as error:  # safetensors has an exception of its own for each kind of damage
         raise CheckpointError(f"{path}: not readable as safetensors ({error})") from error
-    variables = _nested(tensors)
+    variables = {"params": {}, "batch_stats": {}, **nested(tensors)}
     try:
         wanted, step = record["params_sha256"], record["step"]
     except (KeyError, TypeError) as error:
@@ -75,7 +94,8 @@ def load(directory):
     return variables, step
 
 
-def _nested(tensors):
+def nested(tensors):
+    """{"a/b": array} as {"a": {"b": array}}."""
     tree = {}
     for path, tensor in tensors.items():
         *groups, leaf = path.split("/")

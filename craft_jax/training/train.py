@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from craft_jax import corruptions, data, files, methods
+from craft_jax import corruptions, data, files, methods, models
 from craft_jax.config import rules
 from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.evaluation import correctness, cost, evaluate, targets
@@ -39,6 +39,7 @@ def train_and_evaluate(config, workdir, dataset=None):
         return result
     wanted = targets.prepare(config, dataset)  # now: a file that is missing shall not cost a training
     known = teachers.known(config, workdir, dataset)
+    _check_stages(config, dataset, known)
     with files.lock(workdir / ".lock", wait=False):
         # Again: another process may have finished it meanwhile.
         if result := _finished(workdir, config, dataset):
@@ -142,6 +143,15 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     student, shape = jax.device_get(variables), dataset.train_images.shape[1:]
     result["cost"] = cost.optional("cost", lambda: cost.measure(run.student, student, shape, notes), notes)
     return results.write(config, workdir, dataset, teacher, result)
+
+
+def _check_stages(config, dataset, known):
+    """Refuse networks whose stages the method cannot pair: now, since a teacher may take hours."""
+    if not methods.METHODS[config.method].stages(config):
+        return
+    names = (config.student.name, known.record["name"] if known else config.teacher.name)
+    shape = dataset.train_images.shape[1:]
+    methods.check_stages(config, {name: len(models.stage_shapes(name, shape)) for name in names})
 
 
 def _check_sizes(config, dataset):

@@ -13,7 +13,7 @@ from craft_jax.runs.predict import Predictor
 def predict():
     model = models.build("tiny", 3, dtype="float32", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     variables = jax.tree.map(np.asarray, model.init(jax.random.key(0), (1, 16, 16, 3)))
-    return Predictor(model, variables, None, 0)
+    return Predictor(model, variables, None, 0, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
 
 def images(low=0.0, high=1.0, shape=(2, 16, 16, 3)):
