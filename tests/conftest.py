@@ -47,7 +47,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--slow"):
         slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(slow)
+        config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
 
 
