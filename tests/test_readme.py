@@ -25,14 +25,14 @@ def test_the_worked_example_of_a_new_method_trains(tmp_path, make_config, digits
     (source,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len(source.splitlines()) <= 30
     (tmp_path / "my_method.py").write_text(source)
-    config = reader.load(f"{tmp_path / 'my_method.py'}:smoke", [("rkd.weight", "50")])
+    config = reader.load(f"{tmp_path / 'my_method.py'}:smoke", [("gaps.weight", "50")])
     for section_name, value in make_config("kd", epochs=1).items():
         if section_name != "method":
             config[section_name] = value
     result = train.train_and_evaluate(config, tmp_path / "run", digits)
-    assert result["method"] == "rkd" and result["config"]["rkd"] == {"weight": 50.0}
+    assert result["method"] == "gaps" and result["config"]["gaps"] == {"weight": 50.0}
     last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
-    assert "loss/rkd" in last
+    assert "loss/gaps" in last
 
 
 def test_every_config_and_script_that_the_readme_names_is_there():
