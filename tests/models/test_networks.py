@@ -24,7 +24,6 @@ CIFAR = {
 # Of 1000 classes at 224 pixels, with the billions of multiply-adds that torchvision's documentation has.
 IMAGENET = {
     "resnet18-imagenet": (11_689_512, 1.81, "64@56x56 128@28x28 256@14x14 512@7x7"),
-    "resnet50-imagenet": (25_557_032, 4.09, "256@56x56 512@28x28 1024@14x14 2048@7x7"),
 }
 VGG8 = (
     1024 * 9 * 3 * 64  # multiply-adds at 32x32, 16x16, 8x8, 4x4, 4x4, and of the head
