@@ -29,6 +29,7 @@ import sys
 
 from craft_jax.errors import ConfigError, CraftError
 from craft_jax.report import gallery, groups, sections, studies, tables
+from craft_jax.report.page import build, render
 
 
 def main(argv=None):
@@ -74,6 +75,10 @@ def _parts(options):
     printed += [sections.text(study, its) for study, its in told]
     if options.out:
         printed.append("\n".join(f"tables: {folder}" for folder in sections.write(options.out, told)))
+        if render.is_there():
+            printed.append(f"page: {build.write(options.out, told)}")
+        else:
+            printed.append(f"no page: it needs `{render.INSTALL}`")
     return printed
 
 
