@@ -24,7 +24,7 @@ def tables_of(study):
 
 
 def files_of(study, tables):
-    """The Tables that are written: those that are printed and the runs', each with its origin in its notes."""
+    """The Tables that are written: those printed and the runs', each with its origin in its notes."""
     origin = provenance.lines(study)
     return [table._replace(notes=[*table.notes, *origin]) for table in (*tables, provenance.table(study))]
 

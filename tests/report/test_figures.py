@@ -6,7 +6,7 @@ import pytest
 
 from craft_jax.report import __main__ as report
 from craft_jax.report import provenance, studies
-from craft_jax.report.page import accuracies, networks, planned, training
+from craft_jax.report.page import accuracies, corrupted, networks, planned, training
 from tests.report.fabricated import result, study, write
 
 KD, ERM = (71.0, 74.0, 72.0), (70.0, 72.0, 69.0)
@@ -58,7 +58,7 @@ def test_a_forest_has_every_pair(read):
     half = 4.3026527 / 3**0.5
     assert [mean[k] for k in ("value", "low", "high")] == pytest.approx([2.0, 2 - half, 2 + half])
     assert mean["said"] == ", p = 0.15"  # 2 (1 - P(T < 2 sqrt 3)) = 0.0742, of two planned
-    assert "craft − erm, robust: seed 0: craft not done yet" in figure.missing
+    assert "craft less erm, robust: seed 0: craft not done yet" in figure.missing
 
 
 def test_every_arm_less_every_other_over_the_seeds_of_both(read):
@@ -73,7 +73,7 @@ def test_differences_to_the_baseline_by_corruption(read):
     arms = {"kd": of(KD, corruptions={"fog": [80.0, None, 70.0, None, 60.0]}), "erm": of(ERM)}
     for one, level in zip(arms["erm"].values(), (75.0, 65.0, 55.0), strict=True):
         one["corruptions"] = {"fog": [level, None, level, None, level]}
-    figure = accuracies.against_baseline(read(arms, baseline="erm"))
+    figure = corrupted.against_baseline(read(arms, baseline="erm"))
     (row,) = values(figure, arm="kd")
     assert row["value"] == pytest.approx(70 - 65) and row["corruption"] == "fog"
 
@@ -176,8 +176,10 @@ def test_a_network_costs_what_its_run_measured(read):
     cost = {"parameters": 10, "flops": 20, "latency_ms": {"1": 0.5, "128": None}}
     rows = values(networks.efficiency(read({"kd": of(KD[:1], cost=cost)})))
     assert {(row["measure"], row["cost"]) for row in rows} == {
-        ("parameters", 10), ("FLOPs of an image", 20), ("latency of 1 image, ms", 0.5)
-    }  # fmt: skip
+        ("parameters", 10),
+        ("FLOPs of an image", 20),
+        ("latency of 1 image, ms", 0.5),
+    }
 
 
 def test_kept_results_have_their_curves_beside_them(tmp_path):

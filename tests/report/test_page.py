@@ -72,8 +72,8 @@ def test_it_is_quiet_and_fits(browser, page, width, scheme):
     assert set(browser.requests) == {page.resolve().as_uri()}
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert count(browser, "figure.figure .plot svg") == count(browser, "figure.figure") >= 15
-    wide = "[...document.querySelectorAll('.plot svg')].filter(s => s.width.baseVal.value > s.closest('.plot').clientWidth + 1).length"
-    assert browser.run(wide) == 0
+    too_wide = "svg => svg.width.baseVal.value > svg.closest('.plot').clientWidth + 1"
+    assert browser.run(f"[...document.querySelectorAll('.plot svg')].filter({too_wide}).length") == 0
     paper = browser.run("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(21, 23, 26)")
 
@@ -93,9 +93,8 @@ def test_names_and_texts_do_no_harm(browser):
 def test_an_arm_is_hidden_everywhere_at_once(browser):
     def shown():
         points = "figure.figure [aria-label*='arm: arm3'], figure.figure [aria-label*='arm3']"
-        rows = browser.run(
-            "[...document.querySelectorAll('tr')].filter(r => !r.hidden && r.cells[0].innerText === 'arm3').length"
-        )
+        is_one = "row => !row.hidden && row.cells[0].innerText === 'arm3'"
+        rows = browser.run(f"[...document.querySelectorAll('tr')].filter({is_one}).length")
         return count(browser, points), rows
 
     points, rows = shown()
@@ -110,9 +109,10 @@ def test_an_arm_is_hidden_everywhere_at_once(browser):
 
 @in_browser
 def test_tables_sort_and_filter(browser):
-    table = "[...document.querySelectorAll('.table')].find(t => t.querySelector('h3').innerText.startsWith('Arms'))"
-    browser.run(f"{table}.id = 'the-arms'")
-    column = "[...document.querySelectorAll('#the-arms tbody tr')].filter(r => !r.hidden).map(r => parseFloat(r.cells[3].innerText))"
+    arms = "[...document.querySelectorAll('.table')].find(t => t.innerText.startsWith('Arms'))"
+    browser.run(f"{arms}.id = 'the-arms'")
+    shown = "[...document.querySelectorAll('#the-arms tbody tr')].filter(row => !row.hidden)"
+    column = f"{shown}.map(row => parseFloat(row.cells[3].innerText))"
     browser.click("#the-arms th:nth-child(4) button")
     up = browser.run(column)
     assert len(up) == len(ARMS) and up == sorted(up)

@@ -4,7 +4,16 @@ from pathlib import Path
 
 from craft_jax import files
 from craft_jax.report import provenance, sections
-from craft_jax.report.page import accuracies, document, networks, planned, render, training
+from craft_jax.report.page import (
+    accuracies,
+    corrupted,
+    document,
+    networks,
+    planned,
+    render,
+    taught,
+    training,
+)
 
 _TITLES = {
     "comparisons": "Planned comparisons, in numbers",
@@ -42,6 +51,9 @@ def _figures(study):
     return [
         planned.figure(study),
         *accuracies.figures(study),
+        corrupted.by_corruption(study),
+        corrupted.against_baseline(study),
+        taught.teacher(study),
         *training.figures(study),
         *networks.figures(study),
     ]

@@ -13,7 +13,7 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data:"
 )
 _MEAN = re.compile(r"^(\S+) \((\S+)\) (\[.*\])$")
-_NUMBER = re.compile(r"^[-+−<]?[\d.,e+-]+( \(.*)?$")
+_NUMBER = re.compile(r"^[-+<]?[\d.,e+-]+( \(.*)?$")
 
 
 def page(title, articles, library):
@@ -41,7 +41,7 @@ def page(title, articles, library):
 </head>
 <body>
 <button id="theme" type="button" aria-label="light or dark">light / dark</button>
-<noscript><p class="missing">Figures and controls need JavaScript; the figures are in figures/ as well.</p></noscript>
+<noscript><p class="missing">Figures and controls need JavaScript; figures/ has them too.</p></noscript>
 {"".join(html for html, _ in articles)}
 <div id="tip" role="status" hidden></div>
 <script type="application/json" id="data">{data}</script>
@@ -107,10 +107,12 @@ def _chips(arms):
     """A button an arm, with its line and point; pressed while it is shown."""
     return "".join(
         f'<button type="button" class="arm" aria-pressed="true" data-arm="{escape(arm)}">'
-        f'<svg width="34" height="14" viewBox="0 0 34 14" aria-hidden="true" style="color:var(--arm{i % spec.COLOURS})">'
+        f'<svg width="34" height="14" viewBox="0 0 34 14" aria-hidden="true" '
+        f'style="color:var(--arm{i % spec.COLOURS})">'
         f'<line x1="0" y1="7" x2="34" y2="7" stroke="currentColor" stroke-width="2" '
         f'stroke-dasharray="{" ".join(map(str, spec.DASHES[i % len(spec.DASHES)]))}"/>'
-        f'<path fill="currentColor" d="{_PATHS[spec.SHAPES[i % len(spec.SHAPES)]]}"/></svg>{escape(arm)}</button>'
+        f'<path fill="currentColor" d="{_PATHS[spec.SHAPES[i % len(spec.SHAPES)]]}"/></svg>'
+        f"{escape(arm)}</button>"
         for i, arm in enumerate(arms)
     )
 
@@ -154,8 +156,9 @@ def picture(key, name, title, says, alt, data_url, width):
 def table(its, title, arms, folder):
     """A formats.Table that sorts, filters, and follows the arms that are shown."""
     head = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{escape(cell.replace("_", " "))}</button></th>'
-        for cell in its.header
+        '<th scope="col" aria-sort="none"><button type="button">'
+        f"{escape(name.replace('_', ' '))}</button></th>"
+        for name in its.header
     )
     body = "".join(_row(line, arms) for line in its.lines)
     links = " ".join(
@@ -166,8 +169,10 @@ def table(its, title, arms, folder):
     return (
         f'<div class="table"><h3>{escape(title)}</h3>'
         f'<label class="filter">filter <input type="search" aria-label="filter {escape(title)}"></label>'
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<details><summary>notes and origin <span class="files">{links}</span></summary><ul>{notes}</ul></details></div>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+        f'<details><summary>notes and origin <span class="files">{links}</span></summary>'
+        f"<ul>{notes}</ul></details></div>"
     )
 
 

@@ -1,7 +1,15 @@
-"""Figures of the networks themselves: what they cost, how far their probabilities can be believed."""
+"""Figures of the networks themselves: what they and their training cost, how far they can be believed."""
+
+import numpy as np
 
 from craft_jax.report import measures
-from craft_jax.report.page import accuracies, spec
+from craft_jax.report.page import points, spec
+
+
+def figures(study):
+    """The Figures of a Study's networks, in the page's order."""
+    return [efficiency(study), cost(study), calibration(study)]
+
 
 _COSTS = {
     "parameters": lambda cost: cost.get("parameters"),
@@ -11,38 +19,58 @@ _COSTS = {
 }
 
 
-def figures(study):
-    """The Figures of a Study's networks, in the page's order."""
-    return [efficiency(study), calibration(study)]
-
-
 def efficiency(study):
     """Robust accuracy against the cost of a forward pass; students, and teachers beside them."""
     title = "Accuracy against the network's cost"
     rows = [*_networks(study)]
     if not rows:
         return spec.absent("efficiency", title, "no run notes its network's cost")
-    x = {"field": "cost", "type": "quantitative", "scale": {"type": "log", "nice": False, "padding": 24},
-         "axis": {"title": None, "tickCount": 3, "labelOverlap": True,
-                  "labelExpr": "format(datum.value, datum.value < 1000 ? '~g' : '.2~s')"}}  # fmt: skip
+    x = {
+        "field": "cost",
+        "type": "quantitative",
+        "scale": {"type": "log", "nice": False, "padding": 24},
+        "axis": {
+            "title": None,
+            "tickCount": 3,
+            "labelOverlap": True,
+            "labelExpr": "format(datum.value, datum.value < 1000 ? '~g' : '.2~s')",
+        },
+    }
     y = spec.quantity("robust", "robust accuracy, %")
-    hover = spec.tooltip(arm=("arm", ""), network=("network", ""), seed=("seed", "d"), cost=("cost", ".4~s"),
-                         robust=("robust, %", ".2f"))  # fmt: skip
+    hover = spec.tooltip(
+        arm=("arm", ""),
+        network=("network", ""),
+        seed=("seed", "d"),
+        cost=("cost", ".4~s"),
+        robust=("robust, %", ".2f"),
+    )
     body = {
         "layer": [
-            spec.layer("student", {"type": "point", "filled": True, "size": 45, "opacity": 0.7},
-                       {"x": x, "y": y, "color": spec.colour(study.arms), "shape": spec.shape(study.arms), "tooltip": hover}),
-            spec.layer("teacher", {"type": "point", "size": 80, "color": "var(--ink)", "shape": "circle"},
-                       {"x": x, "y": y, "tooltip": hover}),
+            spec.layer(
+                "student",
+                {"type": "point", "filled": True, "size": 45, "opacity": 0.7},
+                {
+                    "x": x,
+                    "y": y,
+                    "color": spec.colour(study.arms),
+                    "shape": spec.shape(study.arms),
+                    "tooltip": hover,
+                },
+            ),
+            spec.layer(
+                "teacher",
+                {"type": "point", "size": 80, "color": "var(--ink)", "shape": "circle"},
+                {"x": x, "y": y, "tooltip": hover},
+            ),
         ]
-    }  # fmt: skip
+    }
     panels = [name for name in _COSTS if any(row["measure"] == name for row in rows)]
     networks = dict.fromkeys(row["network"] for row in rows)
     alt = f"Robust accuracy against parameters, FLOPs and latency, of {', '.join(networks)}."
     drawn = spec.multiples(rows, "measure", panels, body, 190, 260, alt, {"x": "independent"}, key=True)
     says = (
         "Filled: a student; open: its teacher, on the same images. Logarithmic costs. FLOPs: two for a "
-        "multiply-add, of convolutions and head; latency as measured at a run's end, on the hardware named below."
+        "multiply-add, of convolutions and head; latency as measured at a run's end, on its hardware."
     )
     return spec.Figure("efficiency", title, says, drawn, alt, wide=True)
 
@@ -60,12 +88,56 @@ def _networks(study):
                 robust = measures.value(result, "robust")
                 for name, of in _COSTS.items():
                     value = of(cost or {})
-                    row = {"arm": arm, "kind": kind, "network": network, "seed": run.seed, "measure": name,
-                           "cost": value, "robust": robust}  # fmt: skip
+                    row = {
+                        "arm": arm,
+                        "kind": kind,
+                        "network": network,
+                        "seed": run.seed,
+                        "measure": name,
+                        "cost": value,
+                        "robust": robust,
+                    }
                     key = (kind, network, name, value, robust)
                     if value and robust is not None and (kind == "student" or key not in seen):
                         seen.add(key)
                         yield row
+
+
+def cost(study):
+    """The paper's figure 8: what training costs, against what it gives."""
+    title = "Training time against robust accuracy"
+    rows = []
+    for arm in study.arms:
+        found = []
+        for run in study.counted(arm):
+            pair = _minutes(run.result), measures.value(run.result, "robust")
+            if None not in pair:
+                found.append(pair)
+                rows.append(
+                    {"arm": arm, "kind": "seed", "seed": run.seed, "minutes": pair[0], "robust": pair[1]}
+                )
+        if found:
+            minutes, robust = np.mean(found, axis=0).tolist()
+            rows.append({"arm": arm, "kind": "mean", "minutes": minutes, "robust": robust, "n": len(found)})
+    if not rows:
+        return spec.absent("cost", title, "no run notes its training's seconds (a resumed run cannot)")
+    x, y = spec.quantity("minutes", "minutes of training"), spec.quantity("robust", "robust accuracy, %")
+    alt = "Minutes of training and robust accuracy: " + ", ".join(
+        f"{row['arm']} {row['minutes']:.1f} and {row['robust']:.1f}%" for row in rows if row["kind"] == "mean"
+    )
+    spec.set_labels(rows, "robust")
+    drawn = spec.chart(rows, points.clouds(study, x, y, ("minutes", "robust")), spec.CLOUD, alt)
+    says = (
+        "The student's training alone, the teacher's forward passes in it, evaluation left out. Machines that "
+        "do other work as well take longer. Small: a run; large, named: the mean of an arm."
+    )
+    return spec.Figure("cost", title, says, drawn, alt)
+
+
+def _minutes(result):
+    """Minutes that a run trained; None where its last process resumed and saw a part of them alone."""
+    seconds = (result.get("timings") or {}).get("training_seconds")
+    return None if seconds is None or result.get("resumed_from") else seconds / 60
 
 
 _CALIBRATION = {
@@ -85,21 +157,14 @@ def calibration(study):
         images, name = _CALIBRATION[measure]
         return (result.get(images) or {}).get(name)
 
-    rows = accuracies.spreads(study, tuple(_CALIBRATION), value)
+    rows = points.spreads(study, tuple(_CALIBRATION), value)
     title = "Calibration"
     if not rows:
         return spec.absent("calibration", title, "no run notes it")
-    means = {
-        row["arm"]: row["value"]
-        for row in rows
-        if row["kind"] == "mean" and row["measure"] == "ECE, corrupted"
-    }
-    alt = "Expected calibration error on corrupted images: " + ", ".join(
-        f"{a} {v:.3f}" for a, v in means.items()
-    )
+    alt = f"Expected calibration error. {points.said(rows, 'ECE, corrupted', 3)}."
     says = (
         "Expected calibration error over 15 bins, negative log-likelihood, and the mean confidence where the "
         "network is wrong; corrupted: means over corruptions and severities. Less is better."
     )
-    drawn = accuracies.dots(study, rows, None, alt, 3, 250)
+    drawn = points.dots(study, rows, None, alt, 3, 250)
     return spec.Figure("calibration", title, says, drawn, alt, wide=True)

@@ -15,7 +15,7 @@ def figure(study):
     table = comparisons.planned(study)
     rows, waiting, order = [], [], []
     for planned, found in zip(study.planned, table.rows, strict=True):
-        name = f"{planned.arm}\n− {planned.baseline}, {planned.metric}"
+        name = f"{planned.arm}\nless {planned.baseline}, {planned.metric}"
         cells = dict(zip(table.columns, found, strict=True))
         if not cells["n"]:
             waiting.append(f"{name.replace(chr(10), ' ')}: {cells['note']}")
@@ -30,8 +30,8 @@ def figure(study):
         if row["kind"] == "mean"
     )
     says = (
-        "Arm less baseline: in points of accuracy (nll: nats; ece: of 1). Point: mean over paired seeds; line: "
-        "95% t-interval over seeds, or of a single pair by bootstrap over test images; ticks: every seed's pair. "
+        "In points of accuracy (nll: nats; ece: of 1). Point: mean over paired seeds; line: 95% t-interval "
+        "over seeds, or of a single pair by bootstrap over test images; ticks: every seed's pair. "
         f"p is Holm's over all {len(study.planned)} planned comparisons."
     )
     missing = "Still to come: " + "; ".join(waiting) if waiting else ""
@@ -59,23 +59,45 @@ def _draw(study, rows, order, alt):
     x = spec.quantity("value", "difference")
     y = spec.row(order, "comparison", labelExpr="split(datum.label, '\\n')", labelLimit=190)
     colour = spec.colour(study.arms)
-    hover = spec.tooltip(arm=("arm", ""), baseline=("less", ""), value=("difference", "+.3f"),
-                         low=("95% from", "+.3f"), high=("to", "+.3f"), n=("pairs", "d"), said=("Holm", ""))  # fmt: skip
-    of_seed = spec.tooltip(arm=("arm", ""), baseline=("less", ""), seed=("seed", "d"),
-                           value=("difference", "+.3f"))  # fmt: skip
+    hover = spec.tooltip(
+        arm=("arm", ""),
+        baseline=("less", ""),
+        value=("difference", "+.3f"),
+        low=("95% from", "+.3f"),
+        high=("to", "+.3f"),
+        n=("pairs", "d"),
+        said=("Holm", ""),
+    )
+    of_seed = spec.tooltip(
+        arm=("arm", ""), baseline=("less", ""), seed=("seed", "d"), value=("difference", "+.3f")
+    )
     label = {"type": "text", "dy": -11, "fontSize": 10}
     body = {
         "layer": [
             {"mark": {"type": "rule", "color": "var(--soft)"}, "encoding": {"x": {"datum": 0}}},
-            spec.layer("seed", {"type": "tick", "thickness": 1.5, "size": 11, "opacity": 0.6},
-                       {"x": x, "y": y, "color": colour, "tooltip": of_seed}),
-            spec.layer("mean", {"type": "rule", "strokeWidth": 2.5},
-                       {"x": spec.quantity("low", "difference"), "x2": {"field": "high"}, "y": y, "color": colour}),
-            spec.layer("mean", {"type": "point", "filled": True, "size": 85, "opacity": 1},
-                       {"x": x, "y": y, "color": colour, "shape": spec.shape(study.arms), "tooltip": hover}),
-            {"transform": [{"filter": "datum.kind === 'mean'"},
-                           {"calculate": "format(datum.value, '+.2f') + datum.said", "as": "label"}],
-             "mark": label, "encoding": {"x": x, "y": y, "text": {"field": "label"}}},
+            spec.layer(
+                "seed",
+                {"type": "tick", "thickness": 1.5, "size": 11, "opacity": 0.6},
+                {"x": x, "y": y, "color": colour, "tooltip": of_seed},
+            ),
+            spec.layer(
+                "mean",
+                {"type": "rule", "strokeWidth": 2.5},
+                {"x": spec.quantity("low", "difference"), "x2": {"field": "high"}, "y": y, "color": colour},
+            ),
+            spec.layer(
+                "mean",
+                {"type": "point", "filled": True, "size": 85, "opacity": 1},
+                {"x": x, "y": y, "color": colour, "shape": spec.shape(study.arms), "tooltip": hover},
+            ),
+            {
+                "transform": [
+                    {"filter": "datum.kind === 'mean'"},
+                    {"calculate": "format(datum.value, '+.2f') + datum.said", "as": "label"},
+                ],
+                "mark": label,
+                "encoding": {"x": x, "y": y, "text": {"field": "label"}},
+            },
         ]
-    }  # fmt: skip
+    }
     return spec.chart(rows, body, {"step": 42}, alt)

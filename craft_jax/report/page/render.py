@@ -26,7 +26,7 @@ def library():
 
 
 def write(folder, figures):
-    """Write NAME.svg and NAME.png of each figure, in light colours and with a key of the arms where nothing names them.
+    """Write NAME.svg and NAME.png of each figure, light, with a key of arms that nothing else names.
 
     Args:
       folder: made if there is none.

@@ -128,7 +128,7 @@ def chart(values, body, height=None, alt=""):
 
 
 def set_labels(rows, field):
-    """Give the means among rows a "label_at", near their value: names of near ones are not printed over others."""
+    """Give the means among rows a "label_at" near their value, apart enough for names to be read."""
     means = sorted((row for row in rows if row["kind"] == "mean"), key=lambda row: row[field])
     values = [row[field] for row in rows]
     line = 13 / CLOUD * ((max(values) - min(values)) or 1)
@@ -158,7 +158,7 @@ def multiples(values, by, panels, body, height, least=150, alt="", scales=None, 
         **_head(values, alt),
         **{"facet": field, "columns": columns, "spacing": 18},
         "spec": {"width": WIDTH // columns - 40, "height": height, **body},
-        "resolve": {"scale": scales or {}, "axis": {axis: "independent" for axis in scales or {}}},
+        "resolve": {"scale": scales or {}, "axis": dict.fromkeys(scales or {}, "independent")},
         "usermeta": {"panels": len(panels), "least": least, "key": key},
     }
 

@@ -1,21 +1,24 @@
-"""Figures of what happened while training: curves over seeds, loss terms, reliability, faults, time."""
+"""Figures of what happened while training: curves over seeds, loss terms, reliability, faults."""
 
 import json
 
 import numpy as np
 
-from craft_jax.report import measures
-from craft_jax.report.page import accuracies, spec
+from craft_jax.report.page import spec
 
 _BINS = 60  # points of a curve at most
+
+
 _CURVES = {"clean_accuracy": "clean accuracy, %", "train_accuracy": "training accuracy, %", "loss": "loss"}
-_NO_LOGS = "no metrics.jsonl lies beside the results: it is in a run's working directory; a report of that shows them"
+
+
+_NO_LOGS = "no metrics.jsonl lies beside the results; it is in a run's working directory"
 
 
 def figures(study):
     """The Figures of a Study's training, in the page's order."""
     logs = {(run.arm, run.seed): read(run.path) for arm in study.arms for run in study.counted(arm)}
-    return [curves(study, logs), terms(study, logs), histogram(study, logs), nan_counts(study), cost(study)]
+    return [curves(study, logs), terms(study, logs), histogram(study, logs), nan_counts(study)]
 
 
 def read(result_path):
@@ -49,9 +52,17 @@ def _over_seeds(study, logs, names):
             binned = [_binned(log, name, last) for log in seeds]
             for at in sorted(set.intersection(*map(set, binned))):
                 values = [of_seed[at] for of_seed in binned]
-                rows.append({"arm": arm, "measure": _CURVES.get(name, name.removeprefix("loss/")), "epoch": at,
-                             "value": float(np.mean(values)), "low": min(values), "high": max(values),
-                             "n": len(values)})  # fmt: skip
+                rows.append(
+                    {
+                        "arm": arm,
+                        "measure": _CURVES.get(name, name.removeprefix("loss/")),
+                        "epoch": at,
+                        "value": float(np.mean(values)),
+                        "low": min(values),
+                        "high": max(values),
+                        "n": len(values),
+                    }
+                )
     return rows
 
 
@@ -69,20 +80,48 @@ def _lines(study, rows, alt, height=170, least=280):
     x = spec.quantity("epoch", "epoch", axis={"grid": False})
     y = spec.quantity("value", None)
     colour = spec.colour(study.arms)
-    hover = spec.tooltip(arm=("arm", ""), measure=("of", ""), epoch=("epoch", ".1f"), value=("mean", ".4g"),
-                         low=("least", ".4g"), high=("most", ".4g"), n=("seeds", "d"))  # fmt: skip
+    hover = spec.tooltip(
+        arm=("arm", ""),
+        measure=("of", ""),
+        epoch=("epoch", ".1f"),
+        value=("mean", ".4g"),
+        low=("least", ".4g"),
+        high=("most", ".4g"),
+        n=("seeds", "d"),
+    )
     band = {"type": "area", "opacity": 0.18}
     body = {
         "layer": [
-            {"mark": band, "encoding": {"x": x, "y": spec.quantity("low", None), "y2": {"field": "high"}, "color": colour}},
-            {"mark": {"type": "line", "strokeWidth": 1.6},
-             "encoding": {"x": x, "y": y, "color": colour, "strokeDash": spec.dash(study.arms)}},
-            {"mark": {"type": "point", "filled": True, "size": 60, "opacity": 0},
-             "encoding": {"x": x, "y": y, "color": colour, "tooltip": hover}},
-            {"transform": _ends(), "mark": {"type": "point", "filled": True, "size": 40, "opacity": 1},
-             "encoding": {"x": x, "y": y, "color": colour, "shape": spec.shape(study.arms), "tooltip": hover}},
+            {
+                "mark": band,
+                "encoding": {
+                    "x": x,
+                    "y": spec.quantity("low", None),
+                    "y2": {"field": "high"},
+                    "color": colour,
+                },
+            },
+            {
+                "mark": {"type": "line", "strokeWidth": 1.6},
+                "encoding": {"x": x, "y": y, "color": colour, "strokeDash": spec.dash(study.arms)},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0},
+                "encoding": {"x": x, "y": y, "color": colour, "tooltip": hover},
+            },
+            {
+                "transform": _ends(),
+                "mark": {"type": "point", "filled": True, "size": 40, "opacity": 1},
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "color": colour,
+                    "shape": spec.shape(study.arms),
+                    "tooltip": hover,
+                },
+            },
         ]
-    }  # fmt: skip
+    }
     panels = list(dict.fromkeys(row["measure"] for row in rows))
     return spec.multiples(rows, "measure", panels, body, height, least, alt, {"y": "independent"}, key=True)
 
@@ -108,9 +147,9 @@ def curves(study, logs):
     last = {row["arm"]: row["value"] for row in ends}
     alt = "Clean accuracy at the end of training: " + ", ".join(f"{a} {v:.1f}" for a, v in last.items())
     says = (
-        f"{_BAND} Clean accuracy is of held-out images where there are some, else of test images, and chooses "
-        f"nothing; the loss is each method's own, in at most {_BINS} means of logged steps. Robust accuracy is "
-        "measured once, at the end."
+        f"{_BAND} Clean accuracy is of held-out images where there are some, else of test images, and "
+        f"chooses nothing; the loss is each method's own, in at most {_BINS} means of logged steps. Robust "
+        "accuracy is measured once, at the end."
     )
     return spec.Figure("curves", title, says, _lines(study, rows, alt), alt, wide=True)
 
@@ -141,15 +180,26 @@ def histogram(study, logs):
             continue
         total = np.sum(counts, axis=0)
         for i, count in enumerate(total):
-            rows.append({"arm": arm, "from": i / len(total), "to": (i + 1) / len(total),
-                         "share": 100 * float(count / total.sum())})  # fmt: skip
+            rows.append(
+                {
+                    "arm": arm,
+                    "from": i / len(total),
+                    "to": (i + 1) / len(total),
+                    "share": 100 * float(count / total.sum()),
+                }
+            )
     if not rows:
         why = "no arm weighs by reliability" if any(logs.values()) else _NO_LOGS
         return spec.absent("reliability", title, why)
-    hover = spec.tooltip(arm=("arm", ""), **{"from": ("r from", ".1f"), "to": ("to", ".1f")},
-                         share=("% of images", ".1f"))  # fmt: skip
-    x = {"field": "from", "bin": {"binned": True, "step": 0.1}, "type": "quantitative",
-         "axis": {"title": "reliability r", "grid": False, "values": [0, 0.5, 1], "format": ".1f"}}  # fmt: skip
+    hover = spec.tooltip(
+        arm=("arm", ""), **{"from": ("r from", ".1f"), "to": ("to", ".1f")}, share=("% of images", ".1f")
+    )
+    x = {
+        "field": "from",
+        "bin": {"binned": True, "step": 0.1},
+        "type": "quantitative",
+        "axis": {"title": "reliability r", "grid": False, "values": [0, 0.5, 1], "format": ".1f"},
+    }
     y = {"field": "share", "type": "quantitative", "axis": {"title": "% of images", "tickCount": 4}}
     body = {
         "mark": {"type": "bar", "binSpacing": 1},
@@ -167,7 +217,10 @@ def histogram(study, logs):
         f"{arm} {shares[0]:.0f}% and {shares[-1]:.0f}%" for arm, shares in extremes.items()
     )
     drawn = spec.multiples(rows, "arm", arms, body, 120, 170, alt)
-    says = "Of the images of the last tenth of the logged steps, all seeds together. A score at 0 or 1 for all does nothing."
+    says = (
+        "Of the images of the last tenth of the logged steps, all seeds together. A score at 0 or 1 for all "
+        "does nothing."
+    )
     return spec.Figure("reliability", title, says, drawn, alt)
 
 
@@ -187,19 +240,28 @@ def nan_counts(study):
     if not rows:
         return spec.absent("nan", title, "no run is done yet")
     most = max(row["value"] for row in rows)
-    x = spec.quantity("value", "steps with a loss or gradient that is not finite",
-                      scale={"domain": [0, max(1, most)]}, axis={"format": "d", "values": [0, max(1, most)]})  # fmt: skip
+    x = spec.quantity(
+        "value",
+        "steps with a loss or gradient that is not finite",
+        scale={"domain": [0, max(1, most)]},
+        axis={"format": "d", "values": [0, max(1, most)]},
+    )
     y = spec.row(study.arms)
     counted = {
         "transform": [
-            {"aggregate": [{"op": "count", "as": "runs"}, {"op": "max", "field": "value", "as": "most"}],
-             "groupby": ["arm"]},
-            {"calculate": "(datum.most ? 'at most ' + datum.most : 'none') + ' in ' + datum.runs + (datum.runs > 1 ? ' runs' : ' run')",
-             "as": "label"},
+            {
+                "aggregate": [{"op": "count", "as": "runs"}, {"op": "max", "field": "value", "as": "most"}],
+                "groupby": ["arm"],
+            },
+            {
+                "calculate": "(datum.most ? 'at most ' + datum.most : 'none') + ' in ' + datum.runs + ' run'"
+                " + (datum.runs > 1 ? 's' : '')",
+                "as": "label",
+            },
         ],
         "mark": {"type": "text", "align": "left", "dx": 10, "color": "var(--soft)"},
         "encoding": {"x": {"field": "most", "type": "quantitative"}, "y": y, "text": {"field": "label"}},
-    }  # fmt: skip
+    }
     hover = spec.tooltip(arm=("arm", ""), seed=("seed", "d"), value=("steps", "d"))
     point = {"type": "point", "filled": True, "size": 60, "opacity": 0.7}
     look = {
@@ -213,40 +275,3 @@ def nan_counts(study):
     drawn = spec.chart(rows, {"layer": [{"mark": point, "encoding": look}, counted]}, {"step": 26}, alt)
     says = "A run stops at the first such step, and counts for nothing else here."
     return spec.Figure("nan", title, says, drawn, alt)
-
-
-def cost(study):
-    """The paper's figure 8: what training costs, against what it gives."""
-    title = "Training time against robust accuracy"
-    rows = []
-    for arm in study.arms:
-        found = []
-        for run in study.counted(arm):
-            pair = _minutes(run.result), measures.value(run.result, "robust")
-            if None not in pair:
-                found.append(pair)
-                rows.append(
-                    {"arm": arm, "kind": "seed", "seed": run.seed, "minutes": pair[0], "robust": pair[1]}
-                )
-        if found:
-            minutes, robust = np.mean(found, axis=0).tolist()
-            rows.append({"arm": arm, "kind": "mean", "minutes": minutes, "robust": robust, "n": len(found)})
-    if not rows:
-        return spec.absent("cost", title, "no run notes its training's seconds (a resumed run cannot)")
-    x, y = spec.quantity("minutes", "minutes of training"), spec.quantity("robust", "robust accuracy, %")
-    alt = "Minutes of training and robust accuracy: " + ", ".join(
-        f"{row['arm']} {row['minutes']:.1f} and {row['robust']:.1f}%" for row in rows if row["kind"] == "mean"
-    )
-    spec.set_labels(rows, "robust")
-    drawn = spec.chart(rows, accuracies.clouds(study, x, y, ("minutes", "robust")), spec.CLOUD, alt)
-    says = (
-        "The student's training alone, the teacher's forward passes in it, evaluation left out. Machines that do "
-        "other work as well take longer. Small: a run; large, named: the mean of an arm."
-    )
-    return spec.Figure("cost", title, says, drawn, alt)
-
-
-def _minutes(result):
-    """Minutes that a run trained; None where its last process resumed and saw a part of them alone."""
-    seconds = (result.get("timings") or {}).get("training_seconds")
-    return None if seconds is None or result.get("resumed_from") else seconds / 60
