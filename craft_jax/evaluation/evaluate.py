@@ -149,13 +149,15 @@ def evaluate(
       teacher_record: what the run recorded of its teacher; None without one.
     Returns:
       An Evaluation. Its result: `robustness.summary` of the student; "shifted", its `robustness.cell` under a
-      natural shift, else None; "teacher_evaluation", the same of the teacher, with "agreement" (percent of
-      images on which both predict the same class: clean, shifted, and the mean over corrupted cells), or
+      natural shift, else None; "calibration_bins" (`metrics.confidence_bins` of the student: clean, and the
+      sum over corrupted cells, None without any or where logits are not finite); "teacher_evaluation", the
+      same of the teacher, with "agreement" (percent of images on which both predict the same class: clean,
+      shifted, and the mean over corrupted cells), or
       None; "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord,
       the corruptions that student or teacher were trained on, those evaluated, and those in both.
     """
     networks = [student, teacher] if teacher and config.eval.teacher else [student]
-    figures, agreement, correct = _measure(networks, dataset, config, mesh, wanted.files)
+    figures, agreement, correct, bins = _measure(networks, dataset, config, mesh, wanted.files)
     own, *others = [_summary(cells, config) for cells in figures]
     against = None
     if wanted.reference:
@@ -164,6 +166,7 @@ def evaluate(
     result = {
         **wanted.record,
         **own,
+        "calibration_bins": bins,
         "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
         "against_reference": against,
         **_protocol(config, list(own["corruptions"]), teacher_record or {}),
@@ -172,9 +175,12 @@ def evaluate(
 
 
 def _measure(networks, dataset, config, mesh, files):
-    """([{set: figures} for each network], agreement of the first two, `Evaluation.correct`) over `_sets`."""
+    """Over `_sets`: ([{set: figures} for each network], agreement of the first two, `Evaluation.correct`, bins).
+
+    The last two are the first network's.
+    """
     sets = list(_sets(dataset, config, files))
-    figures, agreement, correct = [{} for _ in networks], {}, {}
+    figures, agreement, correct, bins = [{} for _ in networks], {}, {}, {}
     for where, images, labels in tqdm(sets, "evaluate", disable=not config.log.progress, mininterval=0.5):
         made_here = where if isinstance(where, tuple) and not files else (None, None)
         loaded = images()
@@ -182,6 +188,8 @@ def _measure(networks, dataset, config, mesh, files):
         for cells, x in zip(figures, logits, strict=True):
             cells[where] = robustness.cell(x, labels)
         correct[correctness.cell_name(where)] = metrics.correct(logits[0], labels)
+        finite = np.isfinite(logits[0]).all()
+        bins[where] = metrics.confidence_bins(logits[0], labels) if finite else None
         if len(networks) > 1:
             agreement[where] = metrics.agreement(*logits)
     corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
@@ -190,7 +198,21 @@ def _measure(networks, dataset, config, mesh, files):
         "shifted": agreement.get("shifted"),
         "corrupted": float(np.mean(corrupted)) if corrupted else None,
     }
-    return figures, agreement, correct
+    cells = [of_cell for where, of_cell in bins.items() if isinstance(where, tuple)]
+    whole = np.sum(cells, axis=0) if cells and all(own is not None for own in cells) else None
+    return figures, agreement, correct, {"clean": _plain(bins["clean"]), "corrupted": _plain(whole)}
+
+
+def _plain(bins):
+    """Calibration bins as JSON has them; None for None."""
+    if bins is None:
+        return None
+    count, confidence, right = bins
+    return {
+        "count": count.astype(int).tolist(),
+        "confidence": np.round(confidence, 4).tolist(),
+        "correct": right.astype(int).tolist(),
+    }
 
 
 def _sets(dataset, config, files):

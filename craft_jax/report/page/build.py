@@ -6,11 +6,15 @@ from craft_jax import files
 from craft_jax.report import provenance, sections
 from craft_jax.report.page import (
     accuracies,
+    aligned,
+    changes,
     corrupted,
     document,
+    images,
     networks,
     planned,
     render,
+    spec,
     taught,
     training,
 )
@@ -20,6 +24,9 @@ _TITLES = {
     "arms": "Arms, in numbers",
     "differences": "All other differences",
     "runs": "Runs",
+    "configuration": "What differs in the configuration",
+    "accuracies": "Accuracies",
+    "corruptions": "By corruption, over the same images",
 }
 
 
@@ -37,53 +44,117 @@ def write(out, told):
     articles = []
     for i, (study, tables) in enumerate(told):
         folder = f"{study.name}/" if len(told) > 1 else ""
-        figures = {figure.name: figure for figure in _figures(study)}
-        render.write(Path(out, folder, "figures"), figures.values())
-        articles.append(_article(f"s{i}", folder, study, tables, figures))
-    title = ", ".join(study.name for study, _ in told)
+        articles.append(_study(_Article(out, f"s{i}", folder, study, tables)))
+    return _write_page(out, ", ".join(study.name for study, _ in told), articles)
+
+
+def write_comparison(out, study, tables):
+    """Write the page of two runs.
+
+    Args:
+      out: a folder.
+      study, tables: of `craft_jax.report.compare`.
+    Returns, Raises: as `write`.
+    """
+    article = _Article(out, "s0", "", study, tables)
+    by_name = {table.name: table for table in tables}
+    training_figures = {figure.name: figure for figure in training.figures(study)}
+    parts = [
+        ("Configuration", [article.table("configuration")]),
+        ("Accuracy", [article.figure(accuracies.methods(study)), article.table("accuracies")]),
+        (
+            "Corruptions",
+            [
+                article.figure(changes.figure(study, by_name["corruptions"])),
+                article.table("corruptions"),
+                article.figure(corrupted.by_corruption(study)),
+            ],
+        ),
+        ("Images", [article.picture(images.of_runs(*study.runs))]),
+        ("Training", [article.figure(training_figures[name]) for name in ("curves", "terms")]),
+        ("Runs", [article.table("runs")]),
+    ]
+    return _write_page(out, study.name, [article.done(parts)])
+
+
+def _write_page(out, title, articles):
     path = Path(out, "index.html")
     with files.whole(path) as temporary:
         temporary.write_text(document.page(title, articles, render.library()), encoding="utf-8")
     return path
 
 
-def _figures(study):
-    return [
-        planned.figure(study),
-        *accuracies.figures(study),
-        corrupted.by_corruption(study),
-        corrupted.against_baseline(study),
-        taught.teacher(study),
-        *training.figures(study),
-        *networks.figures(study),
-    ]
+class _Article:
+    """A study on the page: what is placed in it is also written beside the page."""
 
+    def __init__(self, out, key, folder, study, tables):
+        self._out, self._key, self._folder = Path(out, folder), key, folder
+        self._study, self._drawn = study, {}
+        self._tables = {table.name: table for table in sections.files_of(study, tables)}
+        files.check_writable(self._out)
 
-def _article(key, folder, study, tables, figures):
-    shown = {table.name: table for table in sections.files_of(study, tables)}
+    @property
+    def study(self):
+        return self._study
 
-    def place(name):
-        return document.figure(key, figures[name], f"{folder}figures")
+    def figure(self, figure):
+        """The HTML of a spec.Figure."""
+        if figure.spec:
+            render.write(self._out / "figures", [figure])
+            self._drawn[f"{self._key}-{figure.name}"] = figure.spec
+        return document.figure(self._key, figure, f"{self._folder}figures")
 
-    def table(name):
-        if not shown[name].lines:
+    def picture(self, picture):
+        """The HTML of a spec.Picture, or of the Figure that is absent."""
+        if not isinstance(picture, spec.Picture):
+            return self.figure(picture)
+        images.write(self._out / "figures", picture)
+        width, _ = images.size(picture)
+        return document.picture(self._key, picture, images.data_url(picture), width, f"{self._folder}figures")
+
+    def table(self, name):
+        """The HTML of a Table; "" of one without rows."""
+        its = self._tables[name]
+        if not its.lines:
             return ""
-        return document.table(shown[name], _TITLES[name], study.arms, f"{folder}tables")
+        return document.table(its, _TITLES[name], self._study.arms, f"{self._folder}tables")
 
-    parts = [
-        ("Comparisons", [place("planned"), table("comparisons")]),
-        ("Accuracy", [*map(place, ("methods", "primary", "scatter", "parts", "pairwise")), table("arms")]),
-        ("Corruptions", [*map(place, ("corruptions", "baseline"))]),
-        ("Teacher", [*map(place, ("teacher", "reliability"))]),
-        ("Calibration", [place("calibration")]),
-        ("Training", [*map(place, ("curves", "terms", "nan", "cost"))]),
-        ("Networks", [place("efficiency")]),
-        ("Tables", [table("differences"), table("runs")]),
-    ]
-    marks = dict.fromkeys(
-        mark for run in study.runs if not run.fault for mark in provenance.marks(run.result)
+    def done(self, parts):
+        """(html, {figure's id: spec}) of the whole."""
+        study = self._study
+        counted = [run.result for run in study.runs if not run.fault]
+        marks = dict.fromkeys(mark for result in counted for mark in provenance.marks(result))
+        facts = [line for line in provenance.lines(study) if not line.startswith(("configuration", "marks"))]
+        lines = [*filter(None, [study.question, " · ".join(facts)]), *sections.left_out(study)]
+        html = document.article(self._key, sections.title(study), lines, marks, study.arms, parts)
+        return html, self._drawn
+
+
+def _study(article):
+    study = article.study
+    methods, primary, scatter, conditions, pairwise = map(article.figure, accuracies.figures(study))
+    curves, terms, reliability, nan = map(article.figure, training.figures(study))
+    efficiency, cost, calibration = map(article.figure, networks.figures(study))
+    alignment, fragility, curve = map(article.figure, aligned.figures(study))
+    by_corruption, baseline, teacher, forest = map(
+        article.figure,
+        (
+            corrupted.by_corruption(study),
+            corrupted.against_baseline(study),
+            taught.teacher(study),
+            planned.figure(study),
+        ),
     )
-    origin = [line for line in provenance.lines(study) if not line.startswith(("configuration", "marks"))]
-    lines = [*filter(None, [study.question, " · ".join(origin)]), *sections.left_out(study)]
-    drawn = {f"{key}-{name}": figure.spec for name, figure in figures.items() if figure.spec}
-    return document.article(key, sections.title(study), lines, marks, study.arms, parts), drawn
+    pictures = article.picture(images.of_study(study))
+    return article.done(
+        [
+            ("Comparisons", [forest, article.table("comparisons")]),
+            ("Accuracy", [methods, primary, scatter, conditions, pairwise, article.table("arms")]),
+            ("Corruptions", [by_corruption, baseline, pictures]),
+            ("Teacher", [teacher, alignment, fragility, reliability]),
+            ("Calibration", [curve, calibration]),
+            ("Training", [curves, terms, nan]),
+            ("Networks", [efficiency, cost]),
+            ("Tables", [article.table("differences"), article.table("runs")]),
+        ]
+    )

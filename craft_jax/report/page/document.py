@@ -144,12 +144,15 @@ def figure(key, its, folder):
     )
 
 
-def picture(key, name, title, says, alt, data_url, width):
-    """A picture of pixels, shown as they are."""
+def picture(key, its, data_url, width, folder):
+    """A spec.Picture, its pixels shown as they are."""
+    links = " ".join(
+        f'<a href="{escape(folder)}/{its.name}.{kind}">{kind.upper()}</a>' for kind in ("svg", "png")
+    )
     return (
-        f'<figure class="figure wide" id="{key}-{name}"><h3>{escape(title)}</h3>'
-        f'<div class="pixels"><img alt="{escape(alt)}" src="{data_url}" width="{width}"></div>'
-        f"<figcaption>{escape(says)}</figcaption></figure>"
+        f'<figure class="wide" id="{key}-{its.name}"><h3>{escape(its.title)}</h3>'
+        f'<div class="pixels"><img alt="{escape(its.alt)}" src="{data_url}" width="{width}"></div>'
+        f'<figcaption>{escape(its.says)} <span class="files">{links}</span></figcaption></figure>'
     )
 
 

@@ -128,7 +128,7 @@ def cost(study):
     spec.set_labels(rows, "robust")
     drawn = spec.chart(rows, points.clouds(study, x, y, ("minutes", "robust")), spec.CLOUD, alt)
     says = (
-        "The student's training alone, the teacher's forward passes in it, evaluation left out. Machines that "
+        "The student's training alone, the teacher's forward passes in it, no evaluation. Machines that "
         "do other work as well take longer. Small: a run; large, named: the mean of an arm."
     )
     return spec.Figure("cost", title, says, drawn, alt)

@@ -58,6 +58,21 @@ class Figure(NamedTuple):
     wide: bool = False
 
 
+class Picture(NamedTuple):
+    """A picture of pixels on the page.
+
+    Attributes:
+      name, title, says, alt: as of a Figure.
+      png: its file's bytes.
+    """
+
+    name: str
+    title: str
+    says: str
+    png: bytes
+    alt: str
+
+
 def absent(name, title, why):
     """The Figure that says in its place what is missing."""
     return Figure(name, title, "", None, missing=why)
