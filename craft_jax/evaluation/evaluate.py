@@ -175,9 +175,8 @@ def evaluate(
 
 
 def _measure(networks, dataset, config, mesh, files):
-    """Over `_sets`: ([{set: figures} for each network], agreement of the first two, `Evaluation.correct`, bins).
-
-    The last two are the first network's.
+    """Over `_sets`: [{set: figures} for each network], agreement of the first two, and of the first
+    `Evaluation.correct` and the calibration bins.
     """
     sets = list(_sets(dataset, config, files))
     figures, agreement, correct, bins = [{} for _ in networks], {}, {}, {}

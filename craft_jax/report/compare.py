@@ -57,20 +57,30 @@ def read(paths):
     Raises:
       CheckpointError: one is not the result of a run that is done, or both are the same.
     """
-    runs = []
-    for given, (name, result) in zip(paths, tables.read(paths), strict=True):
+    runs, results = [], tables.read(paths)
+    for given, (name, result) in zip(paths, results, strict=True):
         directory = tables.directory_of(given)
         path = Path(directory, "results.json") if directory else Path(given)
         if result["status"] != "done":
             raise CheckpointError(f"{path}: {measures.why_not_done(result)}; allowed: runs that are done")
         measures.check(path, result)
         runs.append(Run(name, result["seed"], path, result, ""))
-    first, second = runs
-    if first.arm == second.arm:
-        raise CheckpointError(f"{first.arm}: the same run twice; allowed: two runs")
+    if runs[0].path.resolve() == runs[1].path.resolve():
+        raise CheckpointError(f"{runs[0].path}: the same run twice; allowed: two runs")
+    first, second = (
+        run._replace(arm=name) for run, name in zip(runs, _short([run.arm for run in runs]), strict=True)
+    )
     return Study(
         f"{first.arm} against {second.arm}", "", (first.arm, second.arm), second.arm, (), tuple(runs)
     )
+
+
+def _short(names):
+    """Two paths without what both begin with."""
+    parts = [list(Path(name).parts) for name in names]
+    while min(map(len, parts)) > 1 and parts[0][0] == parts[1][0]:
+        parts = [own[1:] for own in parts]
+    return [str(Path(*own)) for own in parts]
 
 
 def tables_of(study):

@@ -35,12 +35,12 @@ def lines(study):
         f"commit: {_all(commit(result) for result in results)}",
         f"configuration, sha256 without the seed: {hashes}",
         f"draws: {_all(str(result.get('draws', NOT_RECORDED)) for result in results)}",
-        f"marks: {_all((mark for result in results for mark in marks(result)), '; ') or 'none'}",
+        f"marks: {'; '.join(marks(*results)) or 'none'}",
     ]
 
 
-def _all(texts, between=", "):
-    return between.join(dict.fromkeys(texts))
+def _all(texts):
+    return ", ".join(dict.fromkeys(texts))
 
 
 def table(study):
@@ -80,18 +80,22 @@ def configuration(result):
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
-def marks(result):
-    """What a reader must know of a result before comparing it with others', in words; most have one."""
+def marks(*results):
+    """What a reader must know of results before comparing them with others', in words; most have one."""
     found = []
-    if result.get("source") == "regenerated" or (result.get("source_record") or {}).get("regenerated"):
+    if any(map(_is_regenerated, results)):
         found.append("regenerated corruptions")
-    if overlap := result.get("overlap"):
-        found.append(f"overlap: trained and evaluated on {', '.join(overlap)}")
-    if result.get("evaluation_split") == "validation":
+    if overlap := _all(name for result in results for name in result.get("overlap") or ()):
+        found.append(f"overlap: trained and evaluated on {overlap}")
+    if any(result.get("evaluation_split") == "validation" for result in results):
         found.append("validation: on held-out training images")
-    if reduced := [*_reduced_training(result), *_reduced_evaluation(result)]:
-        found.append(f"reduced protocol: {', '.join(reduced)}")
+    if reduced := _all(part for r in results for part in (*_reduced_training(r), *_reduced_evaluation(r))):
+        found.append(f"reduced protocol: {reduced}")
     return found
+
+
+def _is_regenerated(result):
+    return result.get("source") == "regenerated" or (result.get("source_record") or {}).get("regenerated")
 
 
 def _reduced_training(result):

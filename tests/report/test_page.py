@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from craft_jax.report import __main__ as report
 from craft_jax.report import sections, studies
-from craft_jax.report.page import build, render
+from craft_jax.report.page import accuracies, build, corrupted, render
 from tests.report import chromium, fabricated
 
 pytestmark = pytest.mark.skipif(
@@ -39,9 +38,18 @@ def page(tmp_path_factory):
     tree = json.loads(manifest.read_text()) | {"question": "</script><script>window.harmed=1</script>"}
     manifest.write_text(json.dumps(tree))
     study = studies.read(path)
+    told = [(study, sections.tables_of(study))]
+    sections.write(folder / "out", told)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(render, "write", lambda folder, figures: None)
-        return build.write(folder / "out", [(study, sections.tables_of(study))])
+        patch.setattr(render, "write", touch)  # drawing them takes long, and is tested of two
+        return build.write(folder / "out", told)
+
+
+def touch(folder, figures):
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        for kind in ("svg", "png"):
+            (folder / f"{figure.name}.{kind}").touch()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +100,7 @@ def test_names_and_texts_do_no_harm(browser):
 @in_browser
 def test_an_arm_is_hidden_everywhere_at_once(browser):
     def shown():
-        points = "figure.figure [aria-label*='arm: arm3'], figure.figure [aria-label*='arm3']"
+        points = ".plot svg path[aria-label*='arm: arm3']"
         is_one = "row => !row.hidden && row.cells[0].innerText === 'arm3'"
         rows = browser.run(f"[...document.querySelectorAll('tr')].filter({is_one}).length")
         return count(browser, points), rows
@@ -143,21 +151,23 @@ def test_everything_that_can_be_clicked_is(browser):
     browser.click("#theme")
     browser.click("nav a:last-child")
     assert browser.run("location.hash") == "#s0-tables"
-    browser.run("document.querySelectorAll('button, summary').forEach(e => e.click())")
-    browser.run("document.querySelectorAll('button, summary').forEach(e => e.click())")
-    browser.run("showArms(document.querySelector('article'))")
+    browser.run("document.querySelectorAll('th button, summary').forEach(e => e.click())")
+    assert browser.run("[...document.querySelectorAll('details')].every(e => e.open)")
     assert browser.errors == []
 
 
-def test_what_stands_beside_the_page(tmp_path):
-    arms = {"kd": ("kd", 62.0), "erm": ("erm", 57.0)}
-    fabricated.whole_study(tmp_path / "s", arms, 2, [("kd", "erm", "robust")], "erm")
-    assert report.main([str(tmp_path / "s"), f"--out={tmp_path / 'out'}"]) == 0
-    html = (tmp_path / "out" / "index.html").read_text()
-    linked = set(re.findall(r'href="((?:figures|tables)/[^"]+)"', html))
-    there = {str(path.relative_to(tmp_path / "out")) for path in tmp_path.glob("out/*/*")}
+def test_what_stands_beside_the_page(page):
+    linked = set(re.findall(r'href="((?:figures|tables)/[^"]+)"', page.read_text()))
+    there = {str(path.relative_to(page.parent)) for path in page.parent.glob("*/*")}
     assert linked == there and len(linked) > 40
-    svg = (tmp_path / "out" / "figures" / "corruptions.svg").read_text()
-    assert "var(--" not in svg and "#0072b2" in svg and "erm" in svg
-    for png in (tmp_path / "out" / "figures").glob("*.png"):
-        assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_are_files_in_light_colours(tmp_path):
+    arms = {"kd": ("kd", 62.0), "erm": ("erm", 57.0)}
+    study = studies.read(fabricated.whole_study(tmp_path / "s", arms, 2, baseline="erm"))
+    render.write(tmp_path, [accuracies.methods(study), corrupted.by_corruption(study)])
+    svg = (tmp_path / "corruptions.svg").read_text()
+    assert "var(--" not in svg and "#0072b2" in svg
+    assert ">erm</text>" in svg  # the key of what nothing else names
+    for name in ("methods", "corruptions"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

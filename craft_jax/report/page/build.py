@@ -123,7 +123,7 @@ class _Article:
         """(html, {figure's id: spec}) of the whole."""
         study = self._study
         counted = [run.result for run in study.runs if not run.fault]
-        marks = dict.fromkeys(mark for result in counted for mark in provenance.marks(result))
+        marks = provenance.marks(*counted)
         facts = [line for line in provenance.lines(study) if not line.startswith(("configuration", "marks"))]
         lines = [*filter(None, [study.question, " · ".join(facts)]), *sections.left_out(study)]
         html = document.article(self._key, sections.title(study), lines, marks, study.arms, parts)

@@ -57,10 +57,11 @@ def of_runs(ours, theirs):
     names = f"{ours.arm} (seed {ours.result['seed']})", f"{theirs.arm} (seed {theirs.result['seed']})"
     heads = [f"right by {names[i]}, wrong by {names[1 - i]}" for i in (0, 1)]
     picture = _draw(list(zip(heads, tiles, strict=True)))
+    names = dict.fromkeys(name for rows in changed for name, _, _ in rows)
     says = (
         f"{heads[0]}; below, the reverse. In each column the clean image above and its corrupted copy below; "
-        f"the {_CORRUPTIONS} corruptions, at the middle severity, where most images changed sides, and the first "
-        "images of the data set there: not chosen for their looks."
+        f"under {', '.join(names)}, where most changed sides at this severity, the first such images of "
+        "the data set: not chosen for their looks."
     )
     alt = f"{len(tiles[0])} images {heads[0]}, and {len(tiles[1])} images {heads[1]}."
     return spec.Picture(NAME, TITLE, says, picture, alt)
@@ -76,7 +77,7 @@ def choose(ours, theirs):
     """
     cells = [cell.split("/") for cell in ours if "/" in cell and cell in theirs]
     severities = sorted({int(severity) for _, severity in cells})
-    middle = severities[len(severities) // 2] if severities else 0
+    middle = severities[(len(severities) - 1) // 2] if severities else 0
     at = {name: f"{name}/{severity}" for name, severity in cells if int(severity) == middle}
     changed = {name: int(np.sum(ours[cell] != theirs[cell])) for name, cell in at.items()}
     names = sorted(changed, key=changed.get, reverse=True)[:_CORRUPTIONS]

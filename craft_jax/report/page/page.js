@@ -13,7 +13,7 @@ function fitted(spec, width) {
   const copy = structuredClone(spec);
   copy.config = config;
   if (!copy.facet) {
-    copy.width = width;
+    copy.width = width - 20;
     return copy;
   }
   const { panels, least } = copy.usermeta;
@@ -40,13 +40,12 @@ async function draw(figure) {
   place.replaceChildren();
   const hidden = hiddenIn(figure.closest("article"));
   let view = await render(place, figures[figure.id], width, hidden);
-  // What stands beside the panels (names of rows) is known once it is drawn: then once more, narrower.
-  const over = place.querySelector("svg").getBBox ? place.querySelector("svg").width.baseVal.value - width : 0;
-  if (figures[figure.id].facet && over > 0) {
-    const spec = figures[figure.id];
+  // What stands beside it (names of rows) is known once it is drawn: then once more, narrower.
+  const over = place.querySelector("svg").width.baseVal.value - width;
+  if (over > 0) {
     view.finalize();
     place.replaceChildren();
-    view = await render(place, spec, width - over, hidden);
+    view = await render(place, figures[figure.id], width - over, hidden);
   }
   drawn.set(figure.id, { view, width });
 }

@@ -49,8 +49,6 @@ def write(folder, figures):
 def _on_paper(drawn):
     """A specification for a file: of a fixed width, and with colours for what the page has names."""
     drawn = json.loads(json.dumps(drawn))
-    if drawn.get("width") == "container":
-        drawn["width"] = spec.WIDTH
     drawn["config"] = {**spec.CONFIG, "background": "var(--paper)", "padding": 12}
     if drawn.get("usermeta", {}).get("key"):
         _show_keys(drawn)

@@ -136,7 +136,7 @@ def chart(values, body, height=None, alt=""):
     """
     return {
         **_head(values, alt),
-        **{"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}},
+        "width": WIDTH,
         **({"height": height} if height else {}),
         **body,
     }
