@@ -2,12 +2,18 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from craft_jax import corruptions, losses, models
+from craft_jax.evaluation.evaluate import corruption_keys
 from craft_jax.report import __main__ as report
 from craft_jax.report import features, studies
 from craft_jax.report.page import aligned
+from craft_jax.runs import checkpoint, predict
+from tests.conftest import small_config
 from tests.report.fabricated import result, study, write
 
 
@@ -89,19 +95,26 @@ def test_runs_that_have_no_features_are_refused(tmp_path, capsys):
     assert "nowhere/config.json: no such file" in capsys.readouterr().err
 
 
-def test_a_run_of_its_own(tmp_path, make_config, digits, monkeypatch, capsys):
-    """The student's own network as its teacher is aligned with it everywhere."""
-    from craft_jax.training import train
-
-    config = make_config("erm", **{"epochs": 1})
-    train.train_and_evaluate(config, tmp_path / "run", digits)
+def test_a_student_that_is_its_own_teacher_is_aligned_everywhere(tmp_path, digits, monkeypatch):
+    config = small_config("erm")
+    model = models.build("tiny", 10, dtype="float32", mean=digits.mean, std=digits.std, precision="default")
+    variables = jax.device_get(model.init(jax.random.key(0), (1, 16, 16, 3)))
+    student = predict.Predictor(model, variables, config, 0)
+    monkeypatch.setattr(features.predict, "load", lambda workdir: student)
     monkeypatch.setattr(features.data, "load", lambda config: digits)
-    student = features.predict.load(tmp_path / "run")
     monkeypatch.setattr(features.teachers, "known", lambda config, workdir, dataset: student)
-    assert report.main(["features", str(tmp_path / "run"), "--examples=20"]) == 0
-    found = json.loads((tmp_path / "run" / "features.json").read_text())
+    assert report.main(["features", str(tmp_path), "--examples=20"]) == 0
+    found = json.loads((tmp_path / "features.json").read_text())
     assert found["cka"] == {"clean": [1.0] * 3, "contrast": [None] * 4 + [[1.0] * 3]}
-    done = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert found["params_sha256"] == done["params_sha256"] and found["examples"] == 20
-    assert sum(done["calibration_bins"]["clean"]["count"]) == 40
-    assert max(found["fragility"]["fragility"]) > 0
+    assert (found["params_sha256"], found["examples"]) == (checkpoint.params_sha256(variables), 20)
+    clean = np.float32(digits.test_images[:20]) / 255
+    outputs, _ = model.apply(variables, jnp.array(clean), False)
+    index = np.arange(20)
+    seen = corruptions.corrupt(corruption_keys("contrast", 5, index), clean, "contrast", 5)
+    moved, _ = model.apply(variables, seen, False)
+    shift = losses.embed(moved.stages) - losses.embed(outputs.stages)
+    assert np.mean(found["fragility"]["fragility"]) == pytest.approx(
+        float(jnp.mean(jnp.linalg.norm(shift, axis=1))), rel=1e-3
+    )
+    wrong = np.argmax(moved.logits, axis=1) != digits.test_labels[:20]
+    assert np.mean(found["fragility"]["error"]) == pytest.approx(100 * np.mean(wrong))

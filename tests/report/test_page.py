@@ -81,7 +81,8 @@ def test_it_is_quiet_and_fits(browser, page, width, scheme):
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert count(browser, "figure.figure .plot svg") == count(browser, "figure.figure") >= 15
     too_wide = "svg => svg.width.baseVal.value > svg.closest('.plot').clientWidth + 1"
-    assert browser.run(f"[...document.querySelectorAll('.plot svg')].filter({too_wide}).length") == 0
+    found = f"[...document.querySelectorAll('.plot svg')].filter({too_wide})"
+    assert browser.run(f"{found}.map(svg => svg.closest('figure').id)") == []
     paper = browser.run("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(21, 23, 26)")
 
@@ -117,6 +118,7 @@ def test_an_arm_is_hidden_everywhere_at_once(browser):
 
 @in_browser
 def test_tables_sort_and_filter(browser):
+    browser.look(1400)
     arms = "[...document.querySelectorAll('.table')].find(t => t.innerText.startsWith('Arms'))"
     browser.run(f"{arms}.id = 'the-arms'")
     shown = "[...document.querySelectorAll('#the-arms tbody tr')].filter(row => !row.hidden)"

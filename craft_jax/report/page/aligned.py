@@ -31,7 +31,7 @@ def alignment(study, found):
         return spec.absent("alignment", title, _HOW)
     rows = []
     for arm, runs in found.items():
-        cells = [{**_cells(own["cka"])} for own in runs]
+        cells = [dict(_cells(own["cka"])) for own in runs]
         for name, severity, stage in cells[0]:
             values = [own[name, severity, stage] for own in cells if (name, severity, stage) in own]
             rows.append(

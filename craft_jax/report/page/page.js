@@ -8,27 +8,28 @@ const hiddenIn = (article) =>
 // ---------------------------------------------------------------------------------------------------
 // Figures
 
-// A specification for a place of so many pixels: panels get as many columns as fit.
-function fitted(spec, width) {
+// A specification for a place of so many pixels, `beside` of them for what stands beside the panels: these get
+// as many columns as fit.
+function fitted(spec, width, beside) {
   const copy = structuredClone(spec);
   copy.config = config;
   if (!copy.facet) {
-    copy.width = width - 20;
+    copy.width = Math.max(60, width - beside);
     return copy;
   }
   const { panels, least } = copy.usermeta;
   const most = Math.max(1, Math.floor(width / least));
   const columns = Math.ceil(panels / Math.ceil(panels / most)); // rows of equal length
   copy.columns = columns;
-  copy.spec.width = Math.max(60, Math.floor((width - 20) / columns) - copy.spacing);
+  copy.spec.width = Math.max(60, Math.floor((width - beside) / columns) - copy.spacing);
   if (copy.spec.width < copy.usermeta.text) copy.spec.layer.pop(); // numbers that would stand on each other
   return copy;
 }
 
-async function render(place, spec, width, hidden) {
+async function render(place, spec, width, beside, hidden) {
   const options = { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, tooltip: showTip,
     logLevel: 1 };
-  const { view } = await vegaEmbed(place, fitted(spec, width), options);
+  const { view } = await vegaEmbed(place, fitted(spec, width, beside), options);
   if (hidden.length) await view.signal("hidden", hidden).runAsync();
   return view;
 }
@@ -39,13 +40,16 @@ async function draw(figure) {
   drawn.get(figure.id)?.view.finalize();
   place.replaceChildren();
   const hidden = hiddenIn(figure.closest("article"));
-  let view = await render(place, figures[figure.id], width, hidden);
-  // What stands beside it (names of rows) is known once it is drawn: then once more, narrower.
-  const over = place.querySelector("svg").width.baseVal.value - width;
-  if (over > 0) {
+  let beside = 20;
+  let view = await render(place, figures[figure.id], width, beside, hidden);
+  // How wide the names of rows and points are is known once they are drawn: then again, with room for them.
+  for (let tries = 0; tries < 3; tries++) {
+    const over = place.querySelector("svg").width.baseVal.value - width;
+    if (over <= 0) break;
     view.finalize();
     place.replaceChildren();
-    view = await render(place, figures[figure.id], width - over, hidden);
+    beside += Math.ceil(over);
+    view = await render(place, figures[figure.id], width, beside, hidden);
   }
   drawn.set(figure.id, { view, width });
 }
