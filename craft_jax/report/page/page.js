@@ -43,12 +43,12 @@ async function draw(figure) {
   let beside = 20;
   let view = await render(place, figures[figure.id], width, beside, hidden);
   // How wide the names of rows and points are is known once they are drawn: then again, with room for them.
-  for (let tries = 0; tries < 3; tries++) {
+  for (let tries = 0; tries < 5; tries++) {
     const over = place.querySelector("svg").width.baseVal.value - width;
     if (over <= 0) break;
     view.finalize();
     place.replaceChildren();
-    beside += Math.ceil(over);
+    beside += Math.ceil(over) + 2;
     view = await render(place, figures[figure.id], width, beside, hidden);
   }
   drawn.set(figure.id, { view, width });

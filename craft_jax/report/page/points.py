@@ -81,7 +81,7 @@ def clouds(study, x, y, fields):
     """Layers: a small point a run, a large named one an arm's mean."""
     look = {"x": x, "y": y, "color": spec.colour(study.arms), "shape": spec.shape(study.arms)}
     shown = {field: (field, ".2f") for field in fields}
-    label = {"type": "text", "align": "left", "dx": 8, "fontSize": 11}
+    label = {"type": "text", "align": "left", "dx": 8, "fontSize": 11, "limit": 120}
     return {
         "layer": [
             spec.layer(

@@ -29,7 +29,13 @@ CONFIG = {
         **{"gridColor": "var(--rule)", "domain": False, "ticks": False, "labelPadding": 6, "titlePadding": 8},
         **{"labelFontSize": 11, "titleFontSize": 11, "labelLimit": 150},
     },
-    "header": {"labelColor": "var(--ink)", "labelFontSize": 12, "labelFontWeight": "bold", "title": None},
+    "header": {
+        "labelColor": "var(--ink)",
+        "labelFontSize": 12,
+        "labelFontWeight": "bold",
+        "labelLimit": 200,
+        "title": None,
+    },
     "legend": {"labelColor": "var(--soft)", "titleColor": "var(--soft)", "titleFontWeight": "normal"},
     "text": {"color": "var(--ink)", "fontSize": 11},
     "rule": {"color": "var(--soft)"},
@@ -166,7 +172,7 @@ def multiples(values, by, panels, body, height, least=150, alt="", scales=None, 
       scales: {"x" or "y": "independent"} where the panels do not share them.
       key: whether its file needs a key of the arms, since nothing else names them.
     """
-    header = {"labelAnchor": "start", "labels": len(panels) > 1}
+    header = {"labelAnchor": "start"} if len(panels) > 1 else None
     field = {"field": by, "type": "nominal", "sort": list(panels), "header": header}
     columns = max(1, min(len(panels), WIDTH // least))
     return {
