@@ -14,7 +14,7 @@ _PROTOCOL = {
     **{"student.name": "resnet20", "teacher.name": "resnet56"},
 }
 COLUMNS = (
-    *("arm", "seed", "status", "method", "student", "teacher", "clean", "robust", "primary", "nan_steps"),
+    *("arm", "seed", "status", "method", "student", "teacher", "clean", "robust", "primary", "not_finite"),
     *("images", "hardware", "date", "commit", "configuration", "draws", "parameters_sha256", "marks"),
 )
 NOT_RECORDED = "not recorded"
