@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/setup.sh requirements.txt
+. launch/setup.sh requirements-report.txt
 
 out="${1:-runs/demo}"
 run() {
@@ -16,10 +17,10 @@ run erm
 run craft --config.teacher.checkpoint="$out/teacher"
 
 echo
-python -m craft_jax.report "$out/teacher" "$out/erm" "$out/craft"
+python -m craft_jax.report "$out/erm" "$out/craft" "$out/teacher" --out="$out/report"
 cat <<TXT
 
-Results are in $out/erm/results.json and $out/craft/results.json.
+Open $out/report/index.html in a browser; results are in $out/erm/results.json and $out/craft/results.json.
 One seed on a small embedded data set: this shows that all works, not which method is better.
 Next:
   $VENV/bin/python -m craft_jax.main --config=configs/kd.py:digits     # another method

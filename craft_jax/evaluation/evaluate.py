@@ -120,11 +120,11 @@ def evaluate(
     Returns:
       An Evaluation. Its result: `robustness.summary` of the student; "shifted", its `robustness.cell` under a
       natural shift, else None; "cue", its `spurious.figures` where `data.cue` draws one, else None (clean and
-      corrupted images then carry it as in training); "teacher_evaluation", the same of the teacher, with
-      "agreement" (percent of images on which both predict the same class: clean, shifted, and the mean over
-      corrupted cells), or None; "against_reference" (`robustness.against`), or None; and what was evaluated:
-      the EvaluationRecord, the corruptions that student or teacher were trained on, those evaluated, and
-      those in both.
+      corrupted images then carry it as in training); "calibration_bins", its `metrics.calibration`;
+      "teacher_evaluation", the same of the teacher but the bins, with "agreement" (percent of images on which
+      both predict the same class: clean, shifted, and the mean over corrupted cells), or None;
+      "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord, the
+      corruptions that student or teacher were trained on, those evaluated, and those in both.
     """
     networks = [student, teacher] if teacher and config.eval.teacher else [student]
     size = config.eval.batch_size
@@ -132,7 +132,7 @@ def evaluate(
     if adapter:
         size = config.eval.adaptation_batch_size
         logits = functools.partial(adaptation.logits_of, adapter, networks, batch_size=size, mesh=mesh)
-    figures, agreement, right = _measure(logits, len(networks), dataset, config, wanted.files)
+    figures, agreement, right, bins = _measure(logits, len(networks), dataset, config, wanted.files)
     own, *others = [_summary(*of_one, dataset, config) for of_one in zip(figures, right, strict=True)]
     against = None
     if wanted.reference:
@@ -141,6 +141,7 @@ def evaluate(
     result = {
         **wanted.record,
         **own,
+        "calibration_bins": bins,
         "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
         "against_reference": against,
         **_protocol(config, list(own["corruptions"]), teacher_record or {}),
@@ -149,18 +150,21 @@ def evaluate(
 
 
 def _measure(logits_of, networks, dataset, config, files):
-    """([{set: figures} of each network], agreement of the first two, [{set: which are right}]) over `_sets`.
+    """Over `_sets`: [{set: figures} of each network], agreement of the first two, [{set: which are right}] of
+    each, and the first one's calibration bins.
 
     `logits_of` takes images and maybe a corruption and a severity to make, and gives logits of each network.
     """
     sets = list(_sets(dataset, config, files))
-    figures, right, agreement = [{} for _ in range(networks)], [{} for _ in range(networks)], {}
+    figures, right = [{} for _ in range(networks)], [{} for _ in range(networks)]
+    agreement, bins = {}, {}
     for where, images, labels in tqdm(sets, "evaluate", disable=not config.log.progress, mininterval=0.5):
         name, severity = where if isinstance(where, tuple) and not files else (None, None)
         logits = logits_of(images(), name=name, severity=severity)
         for cells, hits, x in zip(figures, right, logits, strict=True):
             cells[where] = robustness.cell(x, labels)
             hits[correctness.cell_name(where)] = metrics.correct(x, labels)
+        bins[where] = metrics.confidence_bins(logits[0], labels)
         if networks > 1:
             agreement[where] = metrics.agreement(*logits)
     corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
@@ -169,7 +173,8 @@ def _measure(logits_of, networks, dataset, config, files):
         "shifted": agreement.get("shifted"),
         "corrupted": float(np.mean(corrupted)) if corrupted else None,
     }
-    return figures, agreement, right
+    cells = [of_cell for where, of_cell in bins.items() if isinstance(where, tuple)]
+    return figures, agreement, right, metrics.calibration(bins["clean"], cells)
 
 
 def _sets(dataset, config, files):

@@ -23,8 +23,13 @@ own: the arms and their differences among each other; with --out in OUT/adapted.
 
 A single pair has an interval by bootstrap over test images, from the per-image correctness beside a result.
 
-`python -m craft_jax.report gallery` draws every corruption instead (`gallery`; a run's directory of
-that name is ./gallery).
+With --out, and what requirements-report.txt names, also OUT/index.html, a page of the same with figures that
+opens without network, and OUT/figures/NAME.svg and .png.
+
+`python -m craft_jax.report features DIR ...` computes how students' features follow their teachers' under
+corruptions, which the page then shows (`features`). `python -m craft_jax.report compare A B --out=OUT` sets
+two runs side by side (`compare`). `python -m craft_jax.report gallery` draws every corruption (`gallery`). A
+run's directory of such a name is ./gallery.
 """
 
 import argparse
@@ -33,7 +38,18 @@ import sys
 from pathlib import Path
 
 from craft_jax.errors import ConfigError, CraftError
-from craft_jax.report import adapted, gallery, groups, sections, studies, summary, tables
+from craft_jax.report import (
+    adapted,
+    compare,
+    features,
+    gallery,
+    groups,
+    sections,
+    studies,
+    summary,
+    tables,
+)
+from craft_jax.report.page import build, render
 
 
 def main(argv=None):
@@ -41,6 +57,10 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["gallery"]:
         return gallery.main(argv[1:])
+    if argv[:1] == ["features"]:
+        return features.main(argv[1:])
+    if argv[:1] == ["compare"]:
+        return compare.main(argv[1:])
     parser = argparse.ArgumentParser(
         prog="python -m craft_jax.report",
         description=__doc__,
@@ -82,6 +102,10 @@ def _parts(options):
         folders = sections.write(options.out, told)
         folders += sections.write(Path(options.out, "adapted"), apart)
         printed.append("\n".join(f"tables: {folder}" for folder in folders))
+        if render.is_there():
+            printed.append(f"page: {build.write(options.out, told)}")
+        else:
+            printed.append(f"no page: it needs `{render.INSTALL}`")
     return printed
 
 

@@ -42,10 +42,11 @@ def study(paths, named):
 
 
 def _identity(result):
-    return _settings(result), measures.conditions(result), measures.teacher(result)
+    return settings(result), measures.conditions(result), measures.teacher(result)
 
 
-def _settings(result):
+def settings(result):
+    """{dotted key: value} of a run's configuration, less the seed and the keys that change no run."""
     flat = tree.flatten(tree.from_json(result["config"]))
     return {k: v for k, v in flat.items() if k != "seed" and not k.startswith(tree.FREE_KEYS)}
 
@@ -95,7 +96,7 @@ def differing(study):
 
 def _facts(result):
     teacher = measures.teacher(result)
-    known = {**_settings(result), **measures.conditions(result), "teacher": teacher or "(none)"}
+    known = {**settings(result), **measures.conditions(result), "teacher": teacher or "(none)"}
     return {key: _short(value) for key, value in known.items()}
 
 

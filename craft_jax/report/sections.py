@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from craft_jax.errors import ConfigError
-from craft_jax.report import arms, comparisons, formats, studies
+from craft_jax.report import arms, comparisons, formats, provenance, studies
 from craft_jax.report.pairs import seeds
 
 
@@ -15,12 +15,18 @@ def text(study, tables):
       tables: its Tables, from `tables_of`.
     """
     shown = [formats.to_markdown(table) for table in tables if table.lines]
-    return "\n".join([_head(study), *_left_out(study), "", *shown]).rstrip()
+    return "\n".join([_head(study), *left_out(study), "", *shown, *provenance.lines(study)]).rstrip()
 
 
 def tables_of(study):
     """The Tables of a Study: arms, planned comparisons, other differences."""
     return [arms.table(study), comparisons.planned(study), comparisons.others(study)]
+
+
+def files_of(study, tables):
+    """The Tables that are written: those printed and the runs', each with its origin in its notes."""
+    origin = provenance.lines(study)
+    return [table._replace(notes=[*table.notes, *origin]) for table in (*tables, provenance.table(study))]
 
 
 def write(out, written):
@@ -39,20 +45,24 @@ def write(out, written):
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"two studies are called {', '.join(twice)}; allowed: one --out for each")
     folders = [Path(out, name, "tables") if len(names) > 1 else Path(out, "tables") for name in names]
-    for folder, (_, tables) in zip(folders, written, strict=True):
-        for table in tables:
+    for folder, (study, tables) in zip(folders, written, strict=True):
+        for table in files_of(study, tables):
             formats.write(folder, table)
     return folders
 
 
-def _head(study):
+def title(study):
+    """A Study's name, and how many of its runs count."""
     counted = sum(not run.fault for run in study.runs)
-    title = f"{study.name}: {counted} of {len(study.runs)} runs"
-    return f"{title}. {study.question}" if study.question else title
+    return f"{study.name}: {counted} of {len(study.runs)} runs"
 
 
-def _left_out(study):
-    """The runs that do not count: those still to come by arm, the others each with its reason."""
+def _head(study):
+    return f"{title(study)}. {study.question}" if study.question else title(study)
+
+
+def left_out(study):
+    """Lines: the runs that do not count: those still to come by arm, the others each with its reason."""
     waiting = {}
     for run in study.runs:
         if run.fault == studies.NOT_DONE:

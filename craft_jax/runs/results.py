@@ -1,8 +1,10 @@
 """What a run says of itself: its first lines, and DIR/results.json."""
 
 import datetime
+import functools
 import importlib.metadata
 import platform
+import subprocess
 from pathlib import Path
 
 import jax
@@ -69,6 +71,19 @@ def _classes(dataset, evaluated):
     return "; ".join(parts)
 
 
+@functools.cache
+def commit():
+    """The commit of this code, "-dirty" where files differ from it; None where it is no checkout of Git's."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
 def record_resume(workdir, start):
     """Note in DIR/resumes.json that a process went on from step `start`; returns all such steps."""
     path = Path(workdir) / "resumes.json"
@@ -105,6 +120,7 @@ def write(config, workdir, dataset, teacher, result):
         | {"python": platform.python_version()},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "arithmetic": arithmetic(config),
+        "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     files.write_json(Path(workdir) / "results.json", result)

@@ -1,6 +1,7 @@
 """Results that outlive the machine: small files in a folder that a repository can hold.
 
 FOLDER/ARM-seedN-HASH.json   what the run's results.json says, and per image what was right (.npz beside it)
+FOLDER/ARM-seedN-HASH.jsonl  a part of its metrics; .features.json beside it where they were computed
 FOLDER/teachers/NAME/        the teachers, as exports (`craft_jax.runs.weights`)
 FOLDER/STUDY.study.json      which of them belong to a study
 
@@ -23,6 +24,7 @@ from craft_jax.runs import export, weights
 from craft_jax.study import plan
 
 MOST_BYTES = 4_000_000  # of a teacher that is kept with its weights; the paper's ResNet-56 has 3.5
+_MOST_LINES = 60  # of a run's metrics, about 20 kB
 _DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.py"
 
 # Keys that change no figure of a result, and the seed, which a name has already.
@@ -119,8 +121,25 @@ def keep(run: plan.Run, folder: Path) -> Path:
     correct = run.workdir / "results.npz"
     if correct.exists():
         files.copy(correct, path.with_suffix(".npz"))
+    _keep_curves(run.workdir / "metrics.jsonl", path.with_suffix(".jsonl"))
+    features = run.workdir / "features.json"  # of `craft_jax.report features`
+    if features.exists():
+        files.copy(features, path.with_suffix(".features.json"))
     files.copy(run.workdir / "results.json", path)  # last: it says that the run is done
     return path
+
+
+def _keep_curves(metrics, kept):
+    """Keep about `_MOST_LINES` lines of a run's metrics: every k-th, and each with an evaluation."""
+    if not metrics.exists():
+        return
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    every = -(-len(lines) // _MOST_LINES)
+    chosen = [
+        x for i, x in enumerate(lines, 1) if i % every == 0 or i == len(lines) or '"clean_accuracy"' in x
+    ]
+    with files.whole(kept) as temporary:
+        temporary.write_text("".join(chosen), encoding="utf-8")
 
 
 def keep_teacher(directory: Path, folder: Path) -> None:

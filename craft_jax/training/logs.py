@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from craft_jax.config import tree
+
 
 class MetricWriter:
     """Appends to DIR/metrics.jsonl, one line a logged step, and to TensorBoard events in DIR/tensorboard.
@@ -65,6 +67,35 @@ class MetricWriter:
         self._file.close()
         if self._events is not None:
             self._events.close()
+
+
+def write_outcome(workdir, config, result):
+    """Add a finished run's figures and hyperparameters to its TensorBoard events.
+
+    Scalars "robust/all", "robust/FAMILY" and "clean/final" (percent), and a session of the HParams tab with
+    them; `tensorboard --logdir=DIR` of a folder of runs then compares the runs.
+
+    Args:
+      workdir: the run's.
+      config: its ConfigDict; strings, numbers and bools are shown as they are, tuples as text.
+      result: the contents of its results.json.
+    """
+    from tensorboardX import SummaryWriter
+    from tensorboardX.summary import hparams
+
+    found = {"clean/final": result["clean_accuracy"], "robust/all": result["robust_accuracy"]}
+    found |= {f"robust/{family}": percent for family, percent in result["families"].items()}
+    found = {name: float(percent) for name, percent in found.items() if percent is not None}
+    chosen = {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in tree.flatten(config).items()
+        if not key.startswith(tree.FREE_KEYS)
+    }
+    with SummaryWriter(str(Path(workdir) / "tensorboard"), filename_suffix=".outcome") as events:
+        for name, percent in found.items():
+            events.add_scalar(name, percent, result["step"])
+        for summary in hparams(chosen, found):
+            events.file_writer.add_summary(summary)
 
 
 def _keep_until(path, step):

@@ -13,6 +13,7 @@ from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.evaluation import correctness, cost, evaluate, targets
 from craft_jax.mesh import replicated_on
 from craft_jax.runs import checkpoint, directory, results, teachers
+from craft_jax.training.logs import write_outcome
 from craft_jax.training.loop import fit
 from craft_jax.training.step import init_state, make_run
 
@@ -142,7 +143,10 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     result["notes"] = notes = []
     student, shape = jax.device_get(variables), dataset.train_images.shape[1:]
     result["cost"] = cost.optional("cost", lambda: cost.measure(run.student, student, shape, notes), notes)
-    return results.write(config, workdir, dataset, teacher, result)
+    written = results.write(config, workdir, dataset, teacher, result)
+    if config.log.tensorboard:
+        write_outcome(workdir, config, written)
+    return written
 
 
 def _check_stages(config, dataset, known):

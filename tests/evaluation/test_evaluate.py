@@ -71,6 +71,8 @@ def close(found, wanted):
     if isinstance(wanted, dict):
         assert found.keys() == wanted.keys()
         return all(close(found[key], wanted[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(close, found, wanted))
     if isinstance(wanted, float):
         return found == pytest.approx(wanted, rel=1e-4, abs=1e-5)
     return found == wanted
@@ -105,6 +107,15 @@ def test_no_figure_depends_on_the_number_of_devices(whole):
     count, found = json.loads(process.stdout)
     assert count == devices
     assert close(found, json.loads(json.dumps(whole)))
+
+
+def test_the_bins_are_those_of_the_calibration_error(whole):
+    for images, cells in (("clean", 1), ("corrupted", 2 * len(NAMES))):
+        bins = whole["calibration_bins"][images]
+        assert sum(bins["count"]) == 26 * cells
+    bins = whole["calibration_bins"]["clean"]
+    gaps = [abs(right - sure) for right, sure in zip(bins["correct"], bins["confidence"], strict=True)]
+    assert sum(gaps) / 26 == pytest.approx(whole["clean"]["ece"], abs=1e-4)
 
 
 def test_two_evaluations_are_identical(whole):

@@ -49,6 +49,18 @@ def ref_ece(logits, labels, bins):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+def test_calibration_bins_add_up(seed):
+    logits, labels = random_case(seed)
+    count, confidence, right = metrics.confidence_bins(logits, labels, 15)
+    p = [ref_softmax([float(x) for x in z]) for z in logits]
+    for b in range(15):
+        held = [i for i in range(len(p)) if b / 15 < max(p[i]) <= (b + 1) / 15]
+        assert count[b] == len(held)
+        assert confidence[b] == pytest.approx(sum(max(p[i]) for i in held), rel=1e-9)
+        assert right[b] == sum(p[i].index(max(p[i])) == labels[i] for i in held)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
 def test_against_loops(seed):
     logits, labels = random_case(seed)
     rows = [[float(x) for x in z] for z in logits]

@@ -80,6 +80,20 @@ def test_what_is_kept_counts_though_the_directory_is_gone(tmp_path):
     assert kept.result_path(run_of(tmp_path / "b"), None, []) is None
 
 
+def test_a_part_of_the_curves_is_kept_with_every_evaluation(tmp_path):
+    run, folder = run_of(tmp_path / "a"), tmp_path / "kept"
+    finish(run)
+    lines = [
+        {"step": step, "loss": 1.0} | ({"clean_accuracy": 9.0} if step == 7 else {}) for step in range(1, 302)
+    ]
+    (run.workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run.workdir / "features.json").write_text("{}")
+    path = kept.keep(run, folder)
+    steps = [json.loads(line)["step"] for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    assert steps == sorted({*range(6, 302, 6), 7, 301})
+    assert path.with_suffix(".features.json").read_text() == "{}"
+
+
 def test_another_run_in_its_place_is_refused(tmp_path):
     finish(run_of(tmp_path))
     for key, value in (("epochs", 2), ("eval.max_examples", 7)):

@@ -5,7 +5,8 @@ import json
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
-from craft_jax.training.logs import MetricWriter
+from craft_jax.training.logs import MetricWriter, write_outcome
+from tests.conftest import small_config
 
 
 def lines(workdir):
@@ -61,3 +62,17 @@ def test_events_hold_scalars_and_histograms(tmp_path):
     assert list(histogram.bucket_limit) == [0.25, 0.5, 0.75, 1.0]
     assert histogram.num == 4
     assert histogram.sum == 3 * 0.125 + 0.875
+
+
+def test_the_outcome_is_in_the_events_with_the_hyperparameters(tmp_path):
+    families = {"noise": 70.0, "blur": None}
+    result = {"clean_accuracy": 90.0, "robust_accuracy": 65.5, "families": families, "step": 12}
+    write_outcome(tmp_path, small_config("craft"), result)
+    values = [(event.step, value) for event in events(tmp_path) for value in event.summary.value]
+    scalars = {v.tag: (step, v.simple_value) for step, v in values if not v.tag.startswith("_hparams_")}
+    assert scalars == {"clean/final": (12, 90.0), "robust/all": (12, 65.5), "robust/noise": (12, 70.0)}
+    hparams = {v.tag: v.metadata.plugin_data for _, v in values if v.tag.startswith("_hparams_")}
+    assert {data.plugin_name for data in hparams.values()} == {"hparams"}
+    begun = hparams["_hparams_/session_start_info"].content
+    assert b"dealign.weight" in begun and b"contrastive.temperature" in begun and b"data.dir" not in begun
+    assert b"robust/noise" in hparams["_hparams_/experiment"].content

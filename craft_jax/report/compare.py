@@ -1,0 +1,159 @@
+"""Two runs side by side: `python -m craft_jax.report compare A B --out=OUT`.
+
+A and B are runs' directories, or JSON files with what their results.json hold. Printed, and with --out
+written: in what their configurations differ, their accuracies, and corruption by corruption the difference
+with its 95% interval by bootstrap over test images, and the images gained (right by A, wrong by B) and lost;
+with what requirements-report.txt names also as a page, OUT/index.html.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from craft_jax.config import tree
+from craft_jax.errors import CheckpointError, CraftError
+from craft_jax.evaluation import correctness, robustness
+from craft_jax.report import arms, formats, measures, provenance, statistics, tables
+from craft_jax.report.formats import Table
+from craft_jax.report.page import build, render
+from craft_jax.report.studies import Run, Study
+from craft_jax.report.summary import number
+
+
+def main(argv):
+    """Compare two runs; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m craft_jax.report compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "runs", nargs=2, metavar="RUN", help="a run's directory, or a JSON file of its result"
+    )
+    parser.add_argument("--out", metavar="OUT", help="write tables and the page below this folder")
+    options = parser.parse_args(argv)
+    try:
+        study = read(options.runs)
+        found = tables_of(study)
+        print("\n".join(formats.to_markdown(table) for table in found), flush=True)
+        if options.out:
+            origin = provenance.lines(study)
+            for table in (*found, provenance.table(study)):
+                formats.write(Path(options.out, "tables"), table._replace(notes=[*table.notes, *origin]))
+            print(f"tables: {Path(options.out, 'tables')}")
+            page = build.write_comparison(options.out, study, found) if render.is_there() else None
+            print(f"page: {page}" if page else f"no page: it needs `{render.INSTALL}`", flush=True)
+    except CraftError as error:
+        print(f"craft_jax: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def read(paths):
+    """Two runs as a Study of two arms, the second the baseline.
+
+    Raises:
+      CheckpointError: one is not the result of a run that is done, or both are the same.
+    """
+    runs, results = [], tables.read(paths)
+    for given, (name, result) in zip(paths, results, strict=True):
+        directory = tables.directory_of(given)
+        path = Path(directory, "results.json") if directory else Path(given)
+        if result["status"] != "done":
+            raise CheckpointError(f"{path}: {measures.why_not_done(result)}; allowed: runs that are done")
+        measures.check(path, result)
+        runs.append(Run(name, result["seed"], path, result, ""))
+    if runs[0].path.resolve() == runs[1].path.resolve():
+        raise CheckpointError(f"{runs[0].path}: the same run twice; allowed: two runs")
+    first, second = (
+        run._replace(arm=name) for run, name in zip(runs, _short([run.arm for run in runs]), strict=True)
+    )
+    return Study(
+        f"{first.arm} against {second.arm}", "", (first.arm, second.arm), second.arm, (), tuple(runs)
+    )
+
+
+def _short(names):
+    """Two paths without what both begin with."""
+    parts = [list(Path(name).parts) for name in names]
+    while min(map(len, parts)) > 1 and parts[0][0] == parts[1][0]:
+        parts = [own[1:] for own in parts]
+    return [str(Path(*own)) for own in parts]
+
+
+def tables_of(study):
+    """The Tables of two runs: "configuration", "accuracies", "corruptions" (the last empty without cells)."""
+    return [_configuration(study), _accuracies(study), _corruptions(study)]
+
+
+def _configuration(study):
+    flat = [tree.flatten(tree.from_json(run.result["config"])) for run in study.runs]
+    absent = "(absent)"
+    keys = sorted({key for own in flat for key in own})
+    rows = [(key, *(str(own.get(key, absent)) for own in flat)) for key in keys]
+    rows += [("teacher's parameters", *(str(measures.teacher(run.result)) for run in study.runs))]
+    conditions = [measures.conditions(run.result) for run in study.runs]
+    rows += [(f"measured on: {what}", *(str(own[what]) for own in conditions)) for what in conditions[0]]
+    rows = [row for row in rows if row[1] != row[2]]
+    header = ("key", *study.arms)
+    notes = ["keys of the same value are left out"] if rows else ["the configurations are the same"]
+    return Table("configuration", header, rows, header, rows, notes)
+
+
+def _accuracies(study):
+    rows, lines = [], []
+    for metric in robustness.METRICS:
+        ours, theirs = (measures.value(run.result, metric) for run in study.runs)
+        difference = None if ours is None or theirs is None else ours - theirs
+        if ours is None and theirs is None:
+            continue
+        places = arms.digits(metric)
+        rows.append((metric, ours, theirs, difference))
+        shown = "" if difference is None else f"{difference:+.{places}f}"
+        lines.append((metric, number(ours, places), number(theirs, places), shown))
+    header = ("metric", *study.arms, "difference")
+    notes = ["one run each: a difference says nothing of other seeds"]
+    return Table("accuracies", header, rows, header, lines, notes)
+
+
+def _corruptions(study):
+    ours, theirs = study.runs
+    columns = ("corruption", *study.arms, "difference", "low", "high", "gained", "lost")
+    header = ("corruption", *study.arms, "difference", "95% over images", "gained, %", "lost, %")
+    right, why = _correct(ours, theirs)
+    rows = [_change(name, *cells) for name, cells in right.items()]
+    lines = [
+        (row[0], *(number(x) for x in row[1:3]), f"{row[3]:+.2f}", arms.interval(row[4], row[5], "", "+"),
+         *(number(x) for x in row[6:]))
+        for row in rows
+    ]  # fmt: skip
+    notes = [why] if why else ["gained: right by the first and wrong by the second; mean over severities"]
+    return Table("corruptions", columns, rows, header, lines, notes)
+
+
+def _correct(ours, theirs):
+    """({corruption or "clean": the two runs' (cells, images) bool}, why there is nothing)."""
+    own, other = measures.conditions(ours.result), measures.conditions(theirs.result)
+    if different := [what for what in own if own[what] != other[what]]:
+        return {}, f"not compared image by image: other {', '.join(different)}"
+    paths = [run.path.with_suffix(".npz") for run in (ours, theirs)]
+    if absent := [str(path) for path in paths if not path.exists()]:
+        return {}, f"not compared image by image: no {' and no '.join(absent)}"
+    right = [correctness.read(path) for path in paths]
+    names = dict.fromkeys(cell.split("/")[0] for cell in right[0])
+    return {
+        name: [
+            np.stack([bits for cell, bits in of_run.items() if cell.split("/")[0] == name])
+            for of_run in right
+        ]
+        for name in names
+    }, ""
+
+
+def _change(name, first, second):
+    difference, low, high = statistics.over_images(first, second)
+    accuracies = (100 * float(np.mean(right)) for right in (first, second))
+    gained, lost = (100 * float(np.mean(more & ~less)) for more, less in ((first, second), (second, first)))
+    return name, *accuracies, difference, low, high, gained, lost
