@@ -18,8 +18,8 @@ studies OUT/STUDY/tables/...):
                the least difference that so many pairs could have found
   differences  all other arms and metrics against the baseline: intervals and no p
 
-Evaluations of one name whose students adapted to the test images (eval.adaptation) are a section of their
-own: the arms and their differences among each other; with --out in OUT/adapted.
+Evaluations of one name beside the runs' own (DIR/eval/NAME.json) are a section of their own, apart: the arms
+and their differences among each other; with --out in OUT/evaluations.
 
 A single pair has an interval by bootstrap over test images, from the per-image correctness beside a result.
 
@@ -39,7 +39,7 @@ from pathlib import Path
 
 from craft_jax.errors import ConfigError, CraftError
 from craft_jax.report import (
-    adapted,
+    beside,
     compare,
     features,
     gallery,
@@ -96,11 +96,11 @@ def _parts(options):
         if options.out or any(len(grouped.counted(arm)) > 1 for arm in grouped.arms):
             found.append(grouped)
     told = [(study, sections.tables_of(study)) for study in found]
-    apart = [section for study in found for section in adapted.sections_of(study)]
+    apart = [section for study in found for section in beside.sections_of(study)]
     printed += [sections.text(study, its) for study, its in [*told, *apart]]
     if options.out:
         folders = sections.write(options.out, told)
-        folders += sections.write(Path(options.out, "adapted"), apart)
+        folders += sections.write(Path(options.out, "evaluations"), apart)
         printed.append("\n".join(f"tables: {folder}" for folder in folders))
         if render.is_there():
             printed.append(f"page: {build.write(options.out, told)}")
@@ -119,9 +119,9 @@ def _of_runs(paths, results, reference):
     if cues := list(tables.cues(results)):
         printed.append(tables.table(tables.CUE_COLUMNS, cues))
         printed.append("groups: of each class, images with its own cue, and all of them with another class's")
-    beside, of_adapted = tables.evaluations(paths)
-    if beside:
-        printed.append(tables.table(tables.EVALUATION_COLUMNS, beside))
+    plain, of_adapted = tables.evaluations(paths)
+    if plain:
+        printed.append(tables.table(tables.EVALUATION_COLUMNS, plain))
         printed.append("evaluations beside the runs' own; robust: mean over the cells (corruption, severity)")
     if of_adapted:
         printed.append(tables.table(tables.ADAPTED_COLUMNS, of_adapted))

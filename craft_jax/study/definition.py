@@ -41,12 +41,15 @@ class Study:
       seeds: of every arm that has none of its own; run in this order.
       baseline: the arm that all others are shown against, without a test.
       comparisons: those that were planned; only they are tested, and corrected together (Holm).
+      evaluations: {name: {dotted key: value}}: each finished student is evaluated once more under these
+        eval.* keys, of other corruptions, say, or adapting itself; never tested, reported apart.
     """
 
     arms: Mapping[str, Arm]
     seeds: tuple[int, ...]
     baseline: str
     comparisons: tuple[Comparison, ...] = ()
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def grid(name: str, arm: Arm, **axes: Mapping[str, Any]) -> dict[str, Arm]:

@@ -1,6 +1,7 @@
 """Results that outlive the machine: small files in a folder that a repository can hold.
 
 FOLDER/ARM-seedN-HASH.json   what the run's results.json says, and per image what was right (.npz beside it)
+FOLDER/ARM-seedN-HASH.eval.NAME.json    the same of evaluations beside it
 FOLDER/ARM-seedN-HASH.jsonl  a part of its metrics; .features.json beside it where they were computed
 FOLDER/teachers/NAME/        the teachers, as exports (`craft_jax.runs.weights`)
 FOLDER/STUDY.study.json      which of them belong to a study
@@ -122,6 +123,8 @@ def keep(run: plan.Run, folder: Path) -> Path:
     if correct.exists():
         files.copy(correct, path.with_suffix(".npz"))
     _keep_curves(run.workdir / "metrics.jsonl", path.with_suffix(".jsonl"))
+    for beside in run.workdir.glob("eval/*.*"):  # evaluations, and what was right in them
+        files.copy(beside, path.with_suffix(f".eval.{beside.name}"))
     features = run.workdir / "features.json"  # of `craft_jax.report features`
     if features.exists():
         files.copy(features, path.with_suffix(".features.json"))

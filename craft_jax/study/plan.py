@@ -3,9 +3,10 @@
 import inspect
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -52,6 +53,13 @@ class Run:
         start = [sys.executable, "-m", "craft_jax.main"]
         return [*start, f"--config={self.spec}", f"--workdir={self.workdir}", *sets]
 
+    def evaluation(self, name: str, overrides: Mapping[str, Any], more: Sequence[tuple[str, str]] = ()):
+        """The words of the command that evaluates its student once more, as `Study.evaluations` has it."""
+        own = {key: text_of(value) for key, value in overrides.items()}
+        kept = [(key, text) for key, text in self.overrides if key not in own]
+        words = replace(self, overrides=(*kept, *own.items())).command(more)
+        return [*words, "--mode=eval", f"--eval_name={name}"]
+
 
 def read(spec: str) -> tuple[Study, str, str]:
     """The study of FILE[:PRESET].
@@ -96,6 +104,7 @@ def runs(study: Study, out: str | Path, everywhere: Sequence[tuple[str, str]] = 
         except ConfigError as error:
             faults += [f"arm {name}: {line}" for line in str(error).splitlines()]
         else:
+            faults += _not_evaluated(name, arm, study, overrides)
             planned.append((name, arm, config, overrides))
             if _data(config) not in fingerprints:
                 fingerprints[_data(config)] = _fingerprint(config)
@@ -151,6 +160,16 @@ def _configure(name, arm, everywhere, out):
     return config, overrides
 
 
+def _not_evaluated(name, arm, study, overrides):
+    """What is wrong with the study's further evaluations of an arm."""
+    for evaluation, own in study.evaluations.items():
+        texts = {**dict(overrides), **{key: text_of(value) for key, value in own.items()}}
+        try:
+            rules.validate(reader.load(arm.config, list(texts.items())))
+        except ConfigError as error:
+            yield from (f"evaluation {evaluation} of {name}: {line}" for line in str(error).splitlines())
+
+
 def text_of(value) -> str:
     """An override's value as the command line takes it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -177,6 +196,12 @@ def _faults(study):
             yield f"arm {name}: no seeds; allowed: at least one, in Study.seeds or Arm.seeds"
         elif len(set(arm.seeds or study.seeds)) < len(arm.seeds or study.seeds):
             yield f"arm {name}: a seed twice in {arm.seeds or study.seeds}"
+    for name, overrides in study.evaluations.items():
+        if not command.is_eval_name(name):
+            yield f"evaluation {name!r}: allowed: {command.EVAL_NAME_MEANS}"
+        for key in overrides:
+            if not key.startswith("eval."):
+                yield f"evaluation {name}: {key}; allowed: keys of eval"
     if study.baseline not in study.arms:
         yield f"baseline: {study.baseline!r} is no arm; allowed: {', '.join(study.arms)}"
     for planned in study.comparisons:

@@ -81,9 +81,12 @@ class Runner:
             status = process.poll()
             if status is None:
                 continue
+            if status == 0 and self._stopping is None and (words := self._store.evaluation_left(run)):
+                self._running[run] = (Process(words, run.workdir, *share), share)
+                continue
             del self._running[run]
             self._free.append(share)
-            if status == 0:
+            if status == 0 and self._store.evaluation_left(run) is None:
                 self._finish(run)
             elif status == Interrupted.status or self._stopping is not None:
                 self._store.states[run] = progress.WAITING

@@ -37,7 +37,7 @@ class Store:
         self._check_manifests()
         for run in runs:
             found = kept.result_path(run, self.folder, self._teachers())
-            self.states[run] = progress.DONE if found else progress.WAITING
+            self.states[run] = progress.DONE if found and not self._left(run) else progress.WAITING
             if found:
                 self.results[run] = found
 
@@ -74,6 +74,18 @@ class Store:
                 f"allowed: the teacher's own directory in {self.out / 'teachers'}"
             )
         return (("teacher.checkpoint", str(able[0])),) if able else ()
+
+    def _left(self, run):
+        """Which of the study's evaluations of a run are to do; none once its student is gone."""
+        if not (run.workdir / "results.json").exists():
+            return []
+        return [n for n in self._study.evaluations if not (run.workdir / "eval" / f"{n}.json").exists()]
+
+    def evaluation_left(self, run):
+        """The command of the next evaluation of a finished run's student; None when all are done."""
+        for name in self._left(run):
+            return run.evaluation(name, self._study.evaluations[name], self.more(run))
+        return None
 
     def teacher_to_train(self, run):
         """A name of the teacher that a run would train first; None if it needs none or there is one."""
@@ -161,6 +173,10 @@ class Store:
             "baseline": self._study.baseline,
             "arms": arms,
             "comparisons": [planned._asdict() for planned in self._study.comparisons],
+            "evaluations": {
+                name: {key: plan.text_of(value) for key, value in own.items()}
+                for name, own in self._study.evaluations.items()
+            },
             "runs": runs,
         }
 

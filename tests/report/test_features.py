@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from craft_jax import corruptions, losses, models
-from craft_jax.evaluation.evaluate import corruption_keys
+from craft_jax.evaluation.images import corruption_keys
 from craft_jax.report import __main__ as report
 from craft_jax.report import features, studies
 from craft_jax.report.page import aligned

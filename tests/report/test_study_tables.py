@@ -352,7 +352,7 @@ def test_adapted_evaluations_are_a_section_of_their_own(tmp_path, capsys):
     folder, planned = tmp_path / "s", [("kd", "erm", "robust")]
     study(folder, {"kd": of(KD), "erm": of(ERM)}, planned, "erm")
     before = made(tmp_path, folder)
-    assert not (tmp_path / "out" / "adapted").exists()
+    assert not (tmp_path / "out" / "evaluations").exists()
     tent = {"kind": "tent", "settings": {"adaptation_batch_size": 200, "adaptation_learning_rate": 0.001}}
     for arm, values in (("kd", (80.0, 82.0, 81.0)), ("erm", (80.0, 80.0, 80.0))):
         for seed, value in enumerate(values):
@@ -366,9 +366,10 @@ def test_adapted_evaluations_are_a_section_of_their_own(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "trial-tent: 5 of 6 runs. Adapted to the test images: " in out
     assert "left out: kd seed 2, other adaptation than most of its arm" in out
-    paths = sorted((tmp_path / "out" / "adapted" / "tables").glob("*.csv"))
-    assert [path.stem for path in paths] == ["arms", "differences"]
-    arms, differences = (list(csv.DictReader(path.open(newline=""))) for path in paths)
+    assert "trial-other: 6 of 6 runs. The same students, evaluated once more." in out
+    folder = tmp_path / "out" / "evaluations" / "trial-tent" / "tables"
+    names = ("arms", "differences")
+    arms, differences = (list(csv.DictReader((folder / f"{n}.csv").open(newline=""))) for n in names)
     assert float(pick(arms, arm="kd")["robust_mean"]) == 81 and pick(arms, arm="kd")["n"] == "2"
     row = pick(differences, arm="kd", metric="robust")
     assert (row["n"], float(row["difference"])) == ("2", 1.0)

@@ -129,6 +129,27 @@ def test_a_file_that_is_no_study_is_refused_in_words(tmp_path):
     assert plan.read(f"{file}:a,b") == (Study({}, (), "a,b"), "mine_a_b", "Why?\n\nBecause.")
 
 
+def test_evaluations_that_cannot_be_are_told(tmp_path):
+    further = {"a/b": {"eval.severities": (5,)}, "c": {"epochs": 3}, "d": {"eval.corruptions": ("fgo",)}}
+    study = Study({"erm": Arm("configs/erm.py:smoke")}, (0,), "erm", (), further)
+    with pytest.raises(ConfigError) as caught:
+        plan.runs(study, tmp_path)
+    told = str(caught.value).splitlines()
+    assert told[0].startswith("evaluation 'a/b': allowed") and told[1].startswith(
+        "evaluation c: epochs; allowed"
+    )
+    assert told[2].startswith("evaluation d of erm: config.eval.corruptions: 'fgo'"), told
+
+
+def test_the_command_of_a_further_evaluation(tmp_path):
+    study = Study({"erm": Arm("configs/erm.py:smoke", {"eval.severities": (1,)})}, (3,), "erm")
+    (run,) = plan.runs(study, tmp_path)
+    words = run.evaluation("hard", {"eval.severities": (4, 5)}, [("teacher.cache", "there")])
+    assert words[:3] == run.command()[:3] and words[-2:] == ["--mode=eval", "--eval_name=hard"]
+    assert [word for word in words if "severities" in word] == ["--config.eval.severities=4,5"]
+    assert f"--workdir={tmp_path}/erm/seed3" in words and "--config.teacher.cache=there" in words
+
+
 def test_parts_of_another_type_are_told(tmp_path):
     odd = Study({"kd": "configs/kd.py", "erm": Arm("configs/erm.py:smoke")}, (0,), "erm", (("kd", "erm"),))
     with pytest.raises(ConfigError) as caught:

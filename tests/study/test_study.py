@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from craft_jax import files
+from craft_jax.report import __main__ as report
 from craft_jax.study import __main__ as command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,8 @@ from craft_jax.study import Arm, Comparison, Study
 def get_study(preset=""):
     names = ["erm", "kd", *filter(None, [preset])]
     arms = {{name: Arm("{config}:" + name) for name in names}}
-    return Study(arms, (0,), "erm", (Comparison("kd", "erm", "robust"),))
+    further = {{"adapted": {{"eval.adaptation": "batch_norm", "eval.adaptation_batch_size": 50}}}}
+    return Study(arms, (0,), "erm", (Comparison("kd", "erm", "robust"),), further)
 '''
 
 
@@ -66,6 +68,19 @@ def undisturbed(file, tmp_path_factory):
 
 def result(directory, arm):
     return json.loads((directory / arm / "seed0" / "results.json").read_text())
+
+
+def test_students_are_evaluated_once_more(undisturbed, capsys):
+    runs, kept = undisturbed
+    for arm in ("erm", "kd"):
+        path = runs / arm / "seed0" / "eval" / "adapted.json"
+        own, adapted = files.read_json(path.parents[1] / "results.json"), files.read_json(path)
+        assert adapted["params_sha256"] == own["params_sha256"]
+        assert adapted["adaptation"]["kind"] == "batch_norm" and own["adaptation"] is None
+        (copy,) = kept.glob(f"{arm}-seed0-*.eval.adapted.json")
+        assert files.read_json(copy) == adapted and copy.with_suffix(".npz").exists()
+    assert report.main([str(kept)]) == 0
+    assert "study-adapted: 2 of 2 runs. Adapted to the test images" in capsys.readouterr().out
 
 
 def test_a_killed_study_goes_on_to_the_same_end(file, undisturbed, tmp_path):

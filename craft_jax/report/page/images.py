@@ -11,7 +11,7 @@ from craft_jax import corruptions, data, files
 from craft_jax.config import tree
 from craft_jax.errors import CraftError
 from craft_jax.evaluation import correctness, targets
-from craft_jax.evaluation.evaluate import corruption_keys
+from craft_jax.evaluation.images import corruption_keys
 from craft_jax.report import measures, pairs
 from craft_jax.report.page import spec
 from craft_jax.report.studies import Comparison
