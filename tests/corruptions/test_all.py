@@ -248,9 +248,12 @@ def test_zero_and_untouched_levels_stay():
 # ---------------------------------------------------------------- programs that severities share
 
 
-@pytest.mark.parametrize(
-    "name", ["glass_blur", "snow", "elastic_transform", "brownish_noise", "inverse_sparkles"]
-)
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("snow", "elastic_transform", "inverse_sparkles")
+]
+
+
+@pytest.mark.parametrize("name", ["glass_blur", "brownish_noise", *SLOW])
 def test_severities_that_share_a_program_are_each_their_own(name):
     """Against the program of one severity alone, which has no tables; sums may be in another order."""
     images, keys = jnp.float32(photographs(8)), jax.random.split(jax.random.key(1), 8)
