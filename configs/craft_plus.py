@@ -8,12 +8,12 @@ fifteen corruptions of the test: its clean confirmation is CIFAR-10-C-bar's eigh
     python -m craft_jax.main --config=configs/craft_plus.py[:preset]
 """
 
-from configs import craft, default
+from configs import _presets, craft
 
 
 def get_config(preset=""):
     config = craft.get_config(preset)
-    default.matched(config)
+    _presets.matched(config)
     config.views.distill_target = "clean"
     config.contrastive.anchor = "clean"
     config.contrastive.positives = "each"

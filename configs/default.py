@@ -1,8 +1,8 @@
 """Every configuration key, its default and its meaning. The other files change a few lines of this one.
 
 The values are the paper's protocol (its table 1) on CIFAR-10, ResNet-56 to ResNet-20. A preset, named after
-a colon, changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the protocol
-(`matched`, `c_bar`); several are joined by commas and applied in order:
+a colon (`_presets.py`), changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the
+protocol (`matched`, `c_bar`); several are joined by commas and applied in order:
 
     python -m craft_jax.main --config=configs/craft.py                    # a CUDA GPU, 200 epochs
     python -m craft_jax.main --config=configs/craft.py:digits             # minutes on a laptop, no download
@@ -12,6 +12,8 @@ a colon, changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smo
 """
 
 import ml_collections
+
+from configs import _presets
 
 
 def _defaults():
@@ -87,7 +89,8 @@ def _defaults():
 
     config.attention = attention = ml_collections.ConfigDict()
     attention.reduction = "mean"  # over a map's positions, as public code; or "sum", as the paper
-    attention.weight = 3000.0  # public code's 1000 a stage, for three; no one weight serves both reductions
+    attention.weight = 3000.0  # public code's 1000 a stage, for three; no one weight serves both reductions.
+    # The mean is over stages: networks of four (python -m craft_jax.models) have 1000 a stage at 4000
 
     # The public code's weights for CIFAR-100 and its 240 epochs, not tuned for the recipe here.
     config.fitnets = ml_collections.ConfigDict({"weight": 100.0, "stage": 2})  # whose map is the hint
@@ -170,130 +173,6 @@ def _defaults():
     return config
 
 
-def digits(config):
-    """scikit-learn's digits, ResNet-14 to ResNet-8: about a minute a run on 2 CPU cores."""
-    config.data.name = "digits"
-    config.data.flip = False
-    config.student.name = "resnet8"
-    config.teacher.name = "resnet14"
-    config.batch_size = config.teacher.batch_size = 64
-    config.epochs = config.teacher.epochs = 6
-    config.views.count = 1
-    config.crd.negatives = 1024
-    grey = ("speckle_noise", "gaussian_blur")  # which has no saturation to change
-    config.views.corruptions = tuple(n for n in config.views.corruptions if n in grey)
-    noises = ("gaussian_noise", "shot_noise", "impulse_noise")
-    config.eval.corruptions = (*noises, "brightness", "contrast", "pixelate")
-    config.eval.clean_every_epochs = 1
-    config.eval.batch_size = 400
-    config.log.every_steps = 5
-
-
-def cifar10_cpu(config):
-    """CIFAR-10 on 2 CPU cores: ResNet-20 to ResNet-8, one corrupted view, 10 epochs."""
-    config.student.name = "resnet8"
-    config.teacher.name = "resnet20"
-    config.epochs = config.teacher.epochs = 10
-    config.views.count = 1
-    config.eval.max_examples = 2000  # seconds a cell instead of minutes
-    config.eval.clean_every_epochs = 1
-    config.checkpoint.every_steps = 200
-    config.log.every_steps = 10
-
-
-def cifar10_16(config):
-    """CIFAR-10 at 16x16, 45,000 images to train on and 5,000 to choose on, eight epochs; a CPU study."""
-    config.data.size = 16
-    config.data.crop_padding = 2
-    config.data.validation = 5000
-    config.student.name = "resnet8"
-    config.teacher.name = "resnet20"
-    config.epochs = 8
-    config.teacher.epochs = 30
-    config.views.count = 1
-    config.eval.max_examples = 2000  # the first ones, the same for all
-    config.eval.clean_every_epochs = 1
-    config.checkpoint.every_steps = 200
-    config.log.every_steps = 10
-
-
-def small(config):
-    """Your own 2,000 to 10,000 images: ResNet-20 to ResNet-8, one corrupted view, 30 epochs.
-
-    Not measured; from cifar10_cpu, 5,000 images of 32 pixels should take 2 CPU cores about 40 minutes with
-    the teacher, and of 64 pixels four times that: a GPU's work. A run's first steps tell how long it takes.
-    """
-    config.student.name = "resnet8"
-    config.teacher.name = "resnet20"
-    config.batch_size = config.teacher.batch_size = 64
-    config.epochs = config.teacher.epochs = 30  # 930 steps of 2,000 images, 4,680 of 10,000
-    config.views.count = 1
-    config.crd.negatives = 512  # at most the images outside the largest class
-    config.eval.max_examples = 1000
-    config.eval.batch_size = 250
-    config.eval.clean_every_epochs = 5
-    config.checkpoint.every_steps = 200
-    config.log.every_steps = 10
-
-
-def smoke(config):
-    """Seconds: one epoch of 32-image steps on the digits, two corruptions; a test, not a study."""
-    digits(config)
-    config.teacher.name = "resnet8"
-    config.batch_size = config.teacher.batch_size = 32
-    config.epochs = config.teacher.epochs = 1
-    config.eval.corruptions = ("gaussian_noise", "contrast")
-    config.eval.severities = (1, 5)
-    config.eval.max_examples = 64
-    config.eval.batch_size = 64
-    config.checkpoint.every_steps = 20
-
-
-def matched(config):
-    """Every term sees the clean and the corrupted views, so that methods differ in their loss alone."""
-    config.views.ce_views = "all"
-    config.views.distill_views = "all"
-
-
-def c_bar(config):
-    """Evaluate on CIFAR-10-C-bar's ten corruptions, made to be unlike CIFAR-10-C's, in their place."""
-    config.eval.corruptions = (
-        *("blue_noise_sample", "brownish_noise", "checkerboard_cutout", "inverse_sparkles"),
-        *("pinch_and_twirl", "ripple", "circular_motion_blur", "lines", "sparkles"),
-        "transverse_chromatic_abberation",
-    )
-
-
-def without_noise(config):
-    """Train without speckle noise, which resembles the evaluated noises: they are then unseen."""
-    _drop(config, "speckle_noise")
-
-
-def without_blur(config):
-    """Train without Gaussian blur, which resembles the evaluated blurs."""
-    _drop(config, "gaussian_blur")
-
-
-def without_weather(config):
-    """Train without spatter, the extra corruption of the weather family."""
-    _drop(config, "spatter")
-
-
-def without_digital(config):
-    """Train without saturate, the extra corruption of the digital family."""
-    _drop(config, "saturate")
-
-
-def _drop(config, name):
-    if name not in config.views.corruptions:
-        raise ValueError(f"{name} is not among the training corruptions {config.views.corruptions}")
-    config.views.corruptions = tuple(n for n in config.views.corruptions if n != name)
-
-
-PRESETS = {f.__name__: f for f in (digits, cifar10_cpu, cifar10_16, small, smoke, matched, c_bar)}
-PRESETS |= {f.__name__: f for f in (without_noise, without_blur, without_weather, without_digital)}
-
-
 def get_config(preset=""):
     """The configuration of a comma-separated list of presets; "" is the paper's protocol.
 
@@ -302,7 +181,7 @@ def get_config(preset=""):
     """
     config = _defaults()
     for name in filter(None, preset.split(",")):
-        if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(PRESETS)}")
-        PRESETS[name](config)
+        if name not in _presets.PRESETS:
+            raise ValueError(f"unknown preset {name!r}; allowed: {', '.join(_presets.PRESETS)}")
+        _presets.PRESETS[name](config)
     return config.lock()

@@ -171,8 +171,8 @@ def _configs():
         except (SyntaxError, ValueError, OSError) as error:
             purpose = f"cannot be read: {error}"
         lines.append(f"  {path}  {purpose.partition(chr(10))[0]}")
-    if Path("configs/default.py").is_file():
-        presets = reader.import_file("configs/default.py").PRESETS
+    if Path("configs/_presets.py").is_file():
+        presets = reader.import_file("configs/_presets.py").PRESETS
         lines += ["", "presets"]
         lines += [f"  :{name:16}{preset.__doc__.partition(chr(10))[0]}" for name, preset in presets.items()]
     return "\n".join(lines) + "\n"

@@ -42,7 +42,10 @@ def faults_of(config, training):
     missing = [key for key in (*_CHOICES, *_RANGES, *_FREE_VALUES) if key not in flat]
     if missing:
         # The other rules read these keys: a configuration of another version is told so and no more.
-        yield from (f"config.{key}: missing; configs/default.py has every key" for key in missing)
+        told = (
+            "missing; configs/default.py has every key, and a method of your own needs a name that it has not"
+        )
+        yield from (f"config.{key}: {told}" for key in missing)
         return
     for key, allowed in _CHOICES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)

@@ -19,7 +19,7 @@ from craft_jax.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path.name for path in (ROOT / "configs").glob("[!_]*.py"))
-PRESETS = reader.import_file(ROOT / "configs" / "default.py").PRESETS
+PRESETS = reader.import_file(ROOT / "configs" / "_presets.py").PRESETS
 
 # Text that nothing can check before the data is there: paths.
 PATHS = {"data.dir", "teacher.checkpoint", "teacher.cache", "eval.dir", "eval.reference"}
