@@ -32,10 +32,10 @@ def whole(path):
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path, tree):
+def write_json(path, tree, sealed=True):
     """Write JSON, whole or not at all; an object with its seal, which `read_json` takes off again."""
     tree = json.loads(json.dumps(tree))  # as it will be read: keys are strings, tuples lists
-    if isinstance(tree, dict):
+    if sealed and isinstance(tree, dict):
         tree[SEAL] = _seal(tree)
     with whole(path) as temporary:
         temporary.write_text(json.dumps(tree, indent=2) + "\n")
@@ -64,13 +64,25 @@ def read_json(path):
       CheckpointError: no such file, not JSON, or not what was sealed.
     """
     tree = _parsed(path)
-    seal = tree.pop(SEAL, None) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        return tree
+    seal = tree.pop(SEAL, None)
+    if seal is None and any(_is_seal(tree, key) for key in tree):
+        raise CheckpointError(f"{path}: damaged: its {SEAL} is there under another name")
     if seal not in (None, _seal(tree)):
         raise CheckpointError(
             f"{path}: damaged, or edited by hand: its {SEAL} is not that of the rest. "
             f"Without its entry {SEAL!r} it is taken as it is"
         )
     return tree
+
+
+def _is_seal(tree, key):
+    """Whether an entry is the seal of the others."""
+    value = tree[key]
+    if not isinstance(value, str) or len(value) != hashlib.sha256().digest_size * 2:
+        return False
+    return value == _seal({other: tree[other] for other in tree if other != key})
 
 
 def is_sealed(path):

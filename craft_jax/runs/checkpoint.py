@@ -42,6 +42,9 @@ _DAMAGE_WORDS = (
     "Error reading",
 )
 
+_ODD = (ValueError, TypeError, AttributeError, AssertionError, NotImplementedError)
+_STATUS = re.compile(r"[A-Z_]{4,}: ")  # TensorStore's, which names what went wrong
+
 _DAMAGED = "damaged; move it away to go on from an earlier one"
 
 # Orbax and its helpers report every file at INFO and WARNING; a run's first lines are for the user.
@@ -65,13 +68,19 @@ class Checkpoints:
           keep: how many steps stay, the newest.
         """
         self._workdir = Path(workdir).absolute()
-        self._directory = self._workdir / "checkpoints"
-        self._steps = ocp.training.Checkpointer(
-            self._directory,
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-            cleanup_tmp_directories=True,
-        )
-        self._saving = None
+        self._directory, self._keep = self._workdir / "checkpoints", keep
+        self._opened, self._saving = None, None
+
+    @property
+    def _steps(self):
+        """Orbax's own view, opened when `restore` has put aside what it would stumble over."""
+        if self._opened is None:
+            self._opened = ocp.training.Checkpointer(
+                self._directory,
+                preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
+                cleanup_tmp_directories=True,
+            )
+        return self._opened
 
     def save(self, step, state):
         """Start to save `state`, which may be donated at once, as `step`; it is there when `wait` returns."""
@@ -99,23 +108,27 @@ class Checkpoints:
           CheckpointDamaged: not one of them is whole; they are left where they are.
           CheckpointError: the stored tree has other leaves (all are listed), or cannot be read now.
         """
-        damaged = {}
-        for step in sorted((kept.step for kept in self._steps.checkpoints), reverse=True):
+        damaged, found = {}, None
+        for step in _steps_in(self._directory):
+            place = self._directory / str(step)
             try:
-                state = self._restored(self._directory / str(step), abstract_state)
+                if found:  # those before it are looked at, and not loaded
+                    _stored(place)
+                else:
+                    found = step, self._restored(place, abstract_state)
             except CheckpointDamaged as error:
                 damaged[step] = error
-            else:
-                self._put_aside(damaged)
-                return step, state
-        if damaged:
+        if damaged and not found:
             raise CheckpointDamaged("\n".join(map(str, damaged.values())))
-        return None
+        self._put_aside(damaged)
+        _ = self._steps  # clears away what a process that died left half written
+        return found
 
     def _restored(self, place, abstract_state):
+        described, recorded = _stored(place)
         with _reading(place):
-            described, recorded = _stored(place)
-        stored, expected = _leaves(described), _leaves(abstract_state)
+            stored = _leaves(described)
+        expected = _leaves(abstract_state)
         if recorded and recorded["sha256"].keys() == expected.keys() != stored.keys():
             raise CheckpointDamaged(f"{place}: {_DAMAGED} (other arrays than were saved)")
         _check_leaves(place, stored, expected)
@@ -132,15 +145,21 @@ class Checkpoints:
                 aside = aside.with_name(aside.name + "_")
             aside.parent.mkdir(exist_ok=True)
             os.rename(self._directory / str(step), aside)
-            print(f"note: {error}; moved to {aside}, going on from an earlier step", file=sys.stderr)
-        if damaged:
-            self._steps.reload()
+            print(f"note: {error}; moved to {aside}", file=sys.stderr)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._steps.close()
+        if self._opened is not None:
+            self._opened.close()
+
+
+def _steps_in(directory):
+    """The numbers of the steps that are there, the newest first."""
+    with _reading(directory):
+        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
 def _check_leaves(place, stored, expected):
@@ -169,30 +188,51 @@ def restore_student(workdir):
     directory = Path(workdir).absolute() / "checkpoints"
     if not directory.is_dir():
         raise CheckpointError(f"{workdir}: no checkpoints; give the --workdir of a training run")
-    with _reading(directory):
-        step = max((x.step for x in ocp.path.step.standard_name_format().find_all(directory)), default=None)
-    if step is None:
+    if not (steps := _steps_in(directory)):
         raise CheckpointError(f"{directory}: empty; give the --workdir of a training run")
+    step = steps[0]
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    described, recorded = _stored(directory / str(step))
     with _reading(directory / str(step)):
-        described, recorded = _stored(directory / str(step))
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), described
         )
         state = ocp.load(directory / str(step), abstract, checkpointable_name=_ITEM)
     _check_sums(Path(workdir), directory / str(step), state, recorded)
     student = {"params": {}, "batch_stats": {}} | state["student"]  # Orbax drops what is empty
-    return jax.tree.map(np.asarray, student), step
+    student = jax.tree.map(np.asarray, student)
+    _check_result(Path(workdir), student, step)
+    return student, step
+
+
+def _check_result(workdir, student, step):
+    """A finished run's student is the one that its result is of: without its last step it has none."""
+    if not (workdir / "results.json").exists():
+        return
+    wanted = files.read_json(workdir / "results.json").get("params_sha256")  # of a run that stopped: none
+    if wanted not in (None, params_sha256(student)):
+        raise CheckpointDamaged(
+            f"{workdir}/checkpoints: the newest, step {step}, is not the student that results.json is of"
+        )
 
 
 def _stored(place):
-    """(the tree of a stored state, its leaves with shape and dtype; what `save` noted of it, or None)."""
-    found = ocp.metadata(place, checkpointable_name=_ITEM)
-    described = found.metadata
-    if described is None:  # Orbax keeps to itself why it could not read the description: loading says why
-        with warnings.catch_warnings(action="ignore"):
-            described = ocp.load(place, checkpointable_name=_ITEM)
-    return described, found.custom_metadata
+    """(the tree of a stored state, its leaves with shape and dtype; what `save` noted of it, or None).
+
+    Raises:
+      CheckpointDamaged: it is not what `save` wrote.
+      CheckpointError: it cannot be read now.
+    """
+    with _reading(place):
+        found = ocp.metadata(place, checkpointable_name=_ITEM)
+        described, recorded = found.metadata, found.custom_metadata
+        if described is None:  # Orbax keeps to itself why it could not read the description: loading says why
+            with warnings.catch_warnings(action="ignore"):
+                described = ocp.load(place, checkpointable_name=_ITEM)
+    whole = isinstance(recorded, dict) and recorded.keys() == {"step", "sha256"}
+    if recorded and not (whole and isinstance(recorded["sha256"], dict)):
+        raise CheckpointDamaged(f"{place}: {_DAMAGED} (its checksums are gone)")
+    return described, recorded
 
 
 def _check_sums(workdir, place, state, recorded):
@@ -204,7 +244,7 @@ def _check_sums(workdir, place, state, recorded):
     if not recorded and not files.is_sealed(workdir / "config.json"):
         print(f"note: {place} is of an older version, which noted no checksums", file=sys.stderr)
         return
-    if not recorded or recorded.keys() != {"step", "sha256"}:
+    if not recorded:
         raise CheckpointDamaged(f"{place}: {_DAMAGED} (its checksums are gone)")
     if str(recorded["step"]) != place.name:
         raise CheckpointDamaged(f"{place}: {_DAMAGED} (it is of step {recorded['step']})")
@@ -236,7 +276,8 @@ def _advice(cause, said):
         return "this user may not read it; give it the permission, or run as its owner"
     if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in said:
         return "memory or open files ran out while loading it; free some and try again, it is untouched"
-    if isinstance(cause, _DAMAGE) or said.startswith(_DAMAGE_WORDS):
+    odd = isinstance(cause, _ODD) and not _STATUS.match(said)  # a description that makes no sense
+    if isinstance(cause, _DAMAGE) or said.startswith(_DAMAGE_WORDS) or odd:
         return _DAMAGED
     return "cannot be read now; nothing says that it is damaged"
 

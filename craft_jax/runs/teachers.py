@@ -160,8 +160,9 @@ def adopt(workdir, wanted):
 
     Its directory's name says that it is this teacher; what else differs does not bear on its training.
     """
-    if (Path(workdir) / "config.json").exists():
-        files.write_json(Path(workdir) / "config.json", tree.to_json(wanted))
+    path = Path(workdir) / "config.json"
+    if path.exists():  # of an older version it stays unsealed: its checkpoints have no checksums
+        files.write_json(path, tree.to_json(wanted), sealed=files.is_sealed(path))
 
 
 def load(workdir, dataset, config):

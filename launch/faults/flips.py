@@ -39,7 +39,7 @@ def main(argv):
     options = _parse(argv)
     out = Path(options.out)
     run, copy = _made(out), out / "harmed"
-    whole = {place: _read(run, place) for place in _readers(run)}
+    whole = {place: _read(run, place) for place in _readers(run)} | {"older": _older(run, copy)}
     within = sorted(path.relative_to(run) for path in run.rglob("*") if _counts(path))
     counts, faults = collections.Counter(), []
     random = np.random.default_rng(options.seed)
@@ -77,7 +77,7 @@ def _parse(argv):
 def _counts(path):
     """Files whose content is used: logs are read by people."""
     logs = (".lock", "metrics.jsonl", "resumes.json")
-    return path.is_file() and path.name not in logs
+    return path.is_file() and path.name not in logs and "tensorboard" not in path.parts
 
 
 def _made(out):
@@ -129,6 +129,14 @@ def _readers(run):
     return places + [f"export/{name}" for name in _RECORDS if (run / "export" / name).exists()]
 
 
+def _older(run, copy):
+    """The step before the newest, of a copy."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(run, copy)
+    shutil.rmtree(max((copy / "checkpoints").iterdir(), key=lambda path: int(path.name)))
+    return _read(copy, "checkpoints")
+
+
 @functools.cache
 def _abstract(run):
     """The shapes of the run's state; the harmed copy has the same."""
@@ -159,19 +167,37 @@ def _named(student):
 
 def _asked(run, file, whole):
     """What all readers of one harmed file make of it: "noticed", "harmless" or what is wrong."""
-    top = file.parts[0]
-    asked = ["student", "checkpoints"] if top == "checkpoints" else [str(file)]
-    if top == "export" and file.name == weights.FILE:
-        asked = ["export"]
-    before = {path for path in run.rglob("*") if path.is_file()}
-    found = {place: _one(run, place, whole[place]) for place in asked}
-    lost = [path for path in before if not path.exists() and top not in path.relative_to(run).parts]
-    if lost:
-        return f"lost {lost[0]}"
-    wrong = [f"{place}: {told}" for place, told in found.items() if told not in ("noticed", "harmless")]
-    if wrong:
+    if file.parts[0] == "checkpoints":
+        found = _of_step(run, file.parts[1], whole)
+    else:
+        place = "export" if file.parts[0] == "export" and file.name == weights.FILE else str(file)
+        found = [_one(run, place, whole[place])]
+    if wrong := [told for told in found if told not in ("noticed", "harmless")]:
         return "; ".join(wrong)
-    return "noticed" if "noticed" in found.values() else "harmless"
+    return "noticed" if "noticed" in found else "harmless"
+
+
+def _of_step(run, step, whole):
+    """What a training and `load` make of a harmed step: the older one is read when the newest is gone."""
+    older, newest = sorted((path.name for path in (run / "checkpoints").iterdir()), key=int)
+    if step == older:
+        shutil.rmtree(run / "checkpoints" / newest)
+        return [_one(run, "checkpoints", whole["older"])]
+    before = _content(run / "checkpoints" / older)
+    found = [_one(run, "student", whole["student"]), _one(run, "checkpoints", whole["checkpoints"])]
+    if found[1] == "noticed":
+        with contextlib.redirect_stderr(io.StringIO()):
+            again = _read(run, "checkpoints")
+        found[1] = "noticed" if again == whole["older"] else "refused, though the step before is whole"
+        if (run / "damaged" / newest).is_dir() is False:
+            found.append("the damaged step is gone")
+    if _content(run / "checkpoints" / older) != before:
+        found.append("the step before has changed")
+    return found
+
+
+def _content(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 def _one(run, place, whole):
@@ -186,5 +212,5 @@ def _one(run, place, whole):
     if found == whole:
         return "harmless"
     if place == "checkpoints" and found[0] < whole[0] and "damaged" in said.getvalue():
-        return "noticed" if (run / "damaged").is_dir() else "the damaged step is gone"
+        return "noticed"
     return "other content, and not a word"

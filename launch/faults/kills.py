@@ -41,6 +41,8 @@ def main(argv):
     common += ["--config.log.progress=False"]
     with files.lock(out / ".lock", wait=False):
         state = _state(out / "kills.json", {"arguments": common, "seed": options.seed})
+        if (out / "undisturbed").exists() and not _is_undisturbed(out / "undisturbed"):
+            shutil.rmtree(out / "undisturbed")
         _run(out / "undisturbed", common)
         seconds = _seconds(out / "undisturbed")
         while (left := options.n - sum(len(run["kills"]) for run in state["runs"])) > 0:
@@ -75,6 +77,10 @@ def _state(path, asked):
     if any(state.get(key) != value for key, value in asked.items()):
         sys.exit(f"chaos.py: {path} is of other arguments; name another --out")
     return state
+
+
+def _is_undisturbed(workdir):
+    return (workdir / "results.json").exists() and not (workdir / "resumes.json").exists()
 
 
 def _one(out, common, seconds, state, most, seed):

@@ -203,10 +203,7 @@ def test_a_config_file_that_fails(capsys, somewhere, fault, overrides):
     (somewhere / "mine.py").write_text(CONFIG_FILES[fault])
     lines = refused(capsys, "--config=mine.py", "--workdir=run", *overrides)
     if fault == "returns a part":
-        assert (
-            "config.method: missing; configs/default.py has every key (a method of your own: name it otherwise)"
-            in lines
-        )
+        assert any(line.startswith("config.method: missing; configs/default.py has") for line in lines)
     else:
         assert lines[0].removeprefix("craft_jax: ").startswith("--config=mine.py: ")
 

@@ -336,3 +336,46 @@ def test_a_lock_is_held_by_one(tmp_path):
         second.__enter__()
     with files.lock(path, wait=False):
         pass
+
+
+def test_a_seal_under_another_name_is_noticed(tmp_path):
+    path = tmp_path / "results.json"
+    files.write_json(path, {"a": 1, "params_sha256": "0" * 64})
+    path.write_text(path.read_text().replace('"sha256"', '"sha2u6"'))
+    with pytest.raises(CheckpointError, match="its sha256 is there under another name"):
+        files.read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("_CHECKPOINT_METADATA", '"sha256"', '"sha257"'),
+        ("_CHECKPOINT_METADATA", '"custom_metadata"', '"custom_metadatb"'),
+        ("_CHECKPOINT_METADATA", '"item_handlers"', '"item_handlerr"'),
+        ("default/_METADATA", "jax.Array", "jaw.Array"),
+    ],
+)
+def test_a_garbled_description_is_gone_back_from(tmp_path, file, old, new):
+    files.write_json(tmp_path / "config.json", {})
+    saved(tmp_path, state(), 6, 7)
+    path = tmp_path / "checkpoints" / "7" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert restored(tmp_path, state())[0] == 6
+    assert (tmp_path / "damaged" / "7").is_dir()
+    saved(tmp_path, state(), 7)
+    (tmp_path / "checkpoints" / "6" / file).write_text(text.replace(old, new))
+    assert restored(tmp_path, state())[0] == 7, "an older one that is damaged is put aside too"
+    assert (tmp_path / "damaged" / "6").is_dir()
+
+
+def test_an_earlier_student_is_not_taken_for_a_finished_runs(tmp_path):
+    files.write_json(tmp_path / "config.json", {})
+    saved(tmp_path, state(), 7)
+    sha256 = checkpoint.params_sha256(checkpoint.restore_student(tmp_path)[0])
+    files.write_json(tmp_path / "results.json", {"status": "done", "params_sha256": sha256})
+    checkpoint.restore_student(tmp_path)
+    files.write_json(tmp_path / "results.json", {"status": "done", "params_sha256": "of step 8"})
+    with pytest.raises(CheckpointDamaged, match=r"step 7, is not the student that results\.json is of"):
+        checkpoint.restore_student(tmp_path)
