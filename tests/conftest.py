@@ -40,6 +40,11 @@ CONFIGS = ("erm", "augmix", "kd", "attkd", "crd", "craft", "combined")
 SUMMED = ("fitnets", "sp", "rkd", "pkt", "nst", "vid", "dkd", "dist")
 
 
+def some_slow(values, quick):
+    """Parameters of which those that are not `quick` are marked slow."""
+    return [v if v in quick else pytest.param(v, marks=pytest.mark.slow) for v in values]
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also what is marked slow: minutes more")
 

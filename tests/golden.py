@@ -61,14 +61,14 @@ def photographs():
     return np.float32(photographs()[:2]) / np.float32(255)
 
 
-def evaluated():
+def evaluated(severities=corruptions.SEVERITIES):
     """{"NAME SEVERITY": (2, 32, 32, 3) uint8}: the first two images of an evaluation of photographs."""
     images, index = photographs(), np.arange(2)
     return {
         f"{name} {severity}": levels(
             corruptions.corrupt(corruption_keys(name, severity, index), images, name, severity)
         )
-        for name, severity in itertools.product(corruptions.NAMES, corruptions.SEVERITIES)
+        for name, severity in itertools.product(corruptions.NAMES, severities)
     }
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from craft_jax import streams
 from tests import golden
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, some_slow
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,11 @@ def close(found, wanted):
     return found.shape == wanted.shape and (off > 1).mean() < 0.005 and (off > 0).mean() < 0.05
 
 
-def test_evaluated_images(kept):
-    found = golden.evaluated()
-    assert [f"evaluated/{key}" for key in found] == [key for key in kept if key.startswith("evaluated/")]
+@pytest.mark.parametrize("severities", some_slow([(3,), (1, 2, 4, 5)], [(3,)]))
+def test_evaluated_images(kept, severities):
+    found = golden.evaluated(severities)
+    wanted = [key for key in kept if key.startswith("evaluated/") and int(key[-1]) in severities]
+    assert [f"evaluated/{key}" for key in found] == wanted
     assert [key for key, image in found.items() if not close(image, kept[f"evaluated/{key}"])] == []
 
 

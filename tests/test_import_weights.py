@@ -123,6 +123,7 @@ def dinov2_names(paths):
     return dict(torch_names.names("vit_small14", paths))["Hugging Face's Dinov2Model"]
 
 
+@pytest.mark.slow
 def test_craft_trains_from_a_dinov2_with_a_probe(command, tmp_path, digits, make_config, monkeypatch):
     tiny = functools.partial(vit.ViT, 12, 3, 2)
     monkeypatch.setitem(models.REGISTRY, "vit_tiny14", tiny)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from craft_jax import corruptions
 from craft_jax.corruptions import corrupt
+from tests.conftest import some_slow
 from tests.corruptions.given import keyed
 from tests.corruptions.references import REFERENCES, pixelated
 from tests.corruptions.statistics import agreement
@@ -81,7 +82,7 @@ def test_pixels_are_rounded_first():
         np.testing.assert_array_equal(corrupt(jax.random.key(0), nudged, name, 3), want)
 
 
-@pytest.mark.parametrize("name", corruptions.NAMES)
+@pytest.mark.parametrize("name", some_slow(corruptions.NAMES, (*corruptions.CIFAR10_C, "sparkles")))
 def test_an_image_depends_on_its_own_key_and_pixels_alone(name):
     images, key = unit(photographs()), jax.random.key(3)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(24))
@@ -248,12 +249,10 @@ def test_zero_and_untouched_levels_stay():
 # ---------------------------------------------------------------- programs that severities share
 
 
-SLOW = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("snow", "elastic_transform", "inverse_sparkles")
-]
+SHARING = ["glass_blur", "snow", "elastic_transform", "brownish_noise", "inverse_sparkles"]
 
 
-@pytest.mark.parametrize("name", ["glass_blur", "brownish_noise", *SLOW])
+@pytest.mark.parametrize("name", some_slow(SHARING, ["glass_blur", "brownish_noise"]))
 def test_severities_that_share_a_program_are_each_their_own(name):
     """Against the program of one severity alone, which has no tables; sums may be in another order."""
     images, keys = jnp.float32(photographs(8)), jax.random.split(jax.random.key(1), 8)

@@ -8,6 +8,7 @@ from scipy import ndimage, stats
 
 from craft_jax import corruptions
 from craft_jax.corruptions import c_bar_draw, c_bar_noise, c_bar_warp, settings
+from tests.conftest import some_slow
 from tests.corruptions.given import REFERENCES, both, keyed
 from tests.corruptions.references import nothing
 from tests.corruptions.references_c_bar import walk
@@ -15,8 +16,6 @@ from tests.corruptions.statistics import agreement
 from tests.corruptions.test_helpers import assert_same_statistics, corrupted, photographs
 
 SEVERITIES = (1, 2, 3, 4, 5)
-SHAPES = ((16, 16), (96, 33), (224, 224))
-SOME_SLOW = [pytest.param(s, marks=() if s in (1, 4) else pytest.mark.slow) for s in SEVERITIES]
 TEN = corruptions.CIFAR10_C_BAR
 RANDOM = [name for name in TEN if REFERENCES[name].draw is not nothing]
 # SciPy rounds what is halfway between two levels either way: one sum of a channel in 36.
@@ -30,7 +29,7 @@ def keys(count):
 # ---------------------------------------------------------------- with given draws
 
 
-@pytest.mark.parametrize("severity", SOME_SLOW)
+@pytest.mark.parametrize("severity", some_slow(SEVERITIES, (1, 4)))
 @pytest.mark.parametrize("name", TEN)
 def test_with_given_draws(name, severity):
     for size, count in ((32, 6), (16, 12)) if severity == 4 else ((32, 6),):
@@ -64,7 +63,7 @@ def test_harsh_images_stay_in_range():
         assert largest <= 1 and same >= 0.98, (name, same, largest)
 
 
-@pytest.mark.parametrize("shape", [(17, 40), *(pytest.param(s, marks=pytest.mark.slow) for s in SHAPES)])
+@pytest.mark.parametrize("shape", some_slow([(16, 16), (17, 40), (96, 33), (224, 224)], [(17, 40)]))
 @pytest.mark.parametrize("name", TEN)
 def test_every_shape_works(name, shape):
     images = photographs(2, max(shape))[:, : shape[0], : shape[1]]
@@ -257,6 +256,7 @@ def test_has_the_originals_distribution(name):
 # ---------------------------------------------------------------- severities and programs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEN)
 def test_a_higher_severity_changes_more(name):
     images = photographs(24)
@@ -267,7 +267,7 @@ def test_a_higher_severity_changes_more(name):
     assert change[0] > 0.3 and (np.diff(change) > 0).all(), change
 
 
-@pytest.mark.parametrize("name", TEN)
+@pytest.mark.parametrize("name", some_slow(TEN, ("ripple", "sparkles", "brownish_noise")))
 def test_jitted_and_not_is_the_same(name):
     """`corrupt` is; each operation by itself may round otherwise, a level apart at the most."""
     key, image = keys(1)[0], jnp.float32(photographs(1)[0])

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from craft_jax import corruptions
 from craft_jax.corruptions import blur, digital, frost, ops, settings, weather
+from tests.conftest import some_slow
 from tests.corruptions.given import spattered
 from tests.corruptions.references import (
     affine,
@@ -321,10 +322,7 @@ def test_noise_has_the_scale_of_the_size(name, severity, scale):
 
 
 # C-bar's meet their references at this side.
-SOME_SLOW = [pytest.param(n, marks=pytest.mark.slow) for n in corruptions.CIFAR10_C_BAR]
-
-
-@pytest.mark.parametrize("name", [*corruptions.CIFAR10_C, *SOME_SLOW])
+@pytest.mark.parametrize("name", some_slow(corruptions.NAMES, corruptions.CIFAR10_C))
 def test_every_corruption_works_at_the_least_side(name):
     images = photographs(6, corruptions.LEAST_SIDE)
     change = np.abs(corrupted(images, name, 5) - images).mean((1, 2, 3))

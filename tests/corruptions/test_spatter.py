@@ -11,6 +11,7 @@ from scipy import ndimage
 from craft_jax.corruptions import spatter
 from craft_jax.corruptions.components import components
 from craft_jax.corruptions.ops import gaussian_taps
+from tests.conftest import some_slow
 from tests.corruptions import originals
 from tests.corruptions.given import both, given
 from tests.corruptions.references import soft
@@ -26,7 +27,7 @@ from tests.corruptions.test_helpers import (
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("severity", some_slow(SEVERITIES, (1, 4)))
 def test_spatter_with_given_draws(severity):
     random = np.random.default_rng(severity)
     same, largest = agreement(*both("spatter", photographs()[:8], severity, random))

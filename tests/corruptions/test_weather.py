@@ -8,6 +8,7 @@ from PIL import Image
 
 from craft_jax import corruptions
 from craft_jax.corruptions import frost, weather
+from tests.conftest import some_slow
 from tests.corruptions import references_layers
 from tests.corruptions.given import both, keyed
 from tests.corruptions.references_layers import FOG, SNOW, fog_draws, snow_draws
@@ -64,7 +65,7 @@ def test_fog_at_other_sizes():
 # ---------------------------------------------------------------- snow
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
+@pytest.mark.parametrize("severity", some_slow(SEVERITIES, (1, 5)))
 def test_snow_with_given_draws(severity):
     random = np.random.default_rng(severity)
     same, largest = agreement(*both("snow", photographs()[:8], severity, random))
@@ -175,7 +176,7 @@ def test_frost_is_a_weighted_sum(severity, source):
     assert largest <= 1 and same > 0.95, same
 
 
-@pytest.mark.parametrize("size", [16, 53, 64, 224, 400])
+@pytest.mark.parametrize("size", some_slow([16, 53, 64, 224, 400], [16, 53]))
 def test_frost_at_other_sizes(size, source):
     assert some_crops(2, size).shape == (2, size, size, 3)
     _, sizes = frost._pictures(frost._reduction((size, size)))

@@ -37,6 +37,7 @@ def last_line(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_the_floor_of_erm_is_erm(make_config):
     """On the views of its first step, which has no other work: the same loss and the same student."""
     config = make_config("erm")
@@ -58,6 +59,7 @@ def test_the_floor_of_erm_is_erm(make_config):
     )
 
 
+@pytest.mark.slow
 def test_the_floor_runs_the_teacher(make_config):
     """The compiler, which drops what nothing reads, leaves the teacher's work in."""
     config = make_config("kd")

@@ -18,6 +18,7 @@ from craft_jax import methods, views
 from craft_jax.config import rules, tree
 from craft_jax.mesh import make_mesh
 from craft_jax.models import Outputs
+from tests.conftest import some_slow
 
 BATCH, CLASSES = 16, 10
 SECTIONS = ("views", "augmix", "kd", "attention", "crd", "contrastive", "dealign", "reliability")
@@ -164,7 +165,7 @@ def assigned(config, key, value):
     return config
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", some_slow(CASES, [case for case in CASES if CASES[case][0] not in FIELD]))
 def test_a_key_without_effect_changes_nothing_and_any_other_something(make_config, case):
     method, settings = CASES[case]
     config = make_config(method, **{"views.corruptions": ("contrast",), "views.lanes": 8} | settings)

@@ -25,6 +25,7 @@ from craft_jax.training.step import (
     make_run,
     train_step,
 )
+from tests.conftest import some_slow
 
 
 def one_step(config, digits, teacher_variables=(), teacher_model=None):
@@ -168,7 +169,7 @@ def kill_at(monkeypatch, step):
     monkeypatch.setattr(batches.Batches, "__call__", call)
 
 
-@pytest.mark.parametrize("method", ["erm", "crd", "craft"])
+@pytest.mark.parametrize("method", some_slow(["erm", "crd", "craft"], ["crd"]))
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(method, make_config, digits, tmp_path, monkeypatch):
     config = make_config(method)
     whole = train.train_and_evaluate(config, tmp_path / "whole", digits)
@@ -190,7 +191,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(method, make_config, di
     assert [row["step"] for row in lines("whole")] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("moment", ["step", "evaluation"])
+@pytest.mark.parametrize("moment", some_slow(["step", "evaluation"], ["step"]))
 def test_a_signal_saves_the_step_and_leaves(make_config, digits, tmp_path, monkeypatch, moment):
     config = make_config("erm", **{"eval.clean_every_epochs": 1, "checkpoint.every_steps": 1000})
     whole = train.train_and_evaluate(config, tmp_path / "whole", digits)

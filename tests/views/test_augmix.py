@@ -326,6 +326,7 @@ def test_a_step_adds_cross_entropy_and_the_weighted_divergence(make_config, digi
     assert max(jax.tree.leaves(moved)) > 1e-4
 
 
+@pytest.mark.slow
 def test_an_augmix_teacher_learns_from_no_corruption_and_teaches(make_config, digits, tmp_path, capsys):
     config = make_config("kd", epochs=1, **{"teacher.method": "augmix", "teacher.epochs": 20})
     result = train.train_and_evaluate(config, tmp_path / "student", digits)

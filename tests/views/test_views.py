@@ -24,6 +24,7 @@ from craft_jax.evaluation.evaluate import logits_of
 from craft_jax.mesh import make_mesh, split_over
 from craft_jax.training.batches import Batches
 from craft_jax.views.corrupted import deal, hands
+from tests.conftest import some_slow
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 16  # the least that corruptions take
@@ -284,7 +285,7 @@ def fingerprints():
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="compares with virtual CPU devices")
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", some_slow([2, 8], [2]))
 def test_the_number_of_devices_does_not_matter(devices):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
