@@ -22,6 +22,7 @@ exit status
 
 import argparse
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -32,7 +33,7 @@ import jax.numpy as jnp
 
 from craft_jax import data, files, models
 from craft_jax.config import command, reader, rules, tree
-from craft_jax.errors import ConfigError, CraftError
+from craft_jax.errors import CheckpointError, ConfigError, CraftError
 from craft_jax.evaluation import correctness, evaluate, probe, targets
 from craft_jax.mesh import make_mesh, replicated_on
 from craft_jax.models import vit
@@ -49,6 +50,8 @@ def main(argv=None):
         options, overrides = _parse(sys.argv[1:] if argv is None else argv)
         config = _config(options, overrides)
         tensors = foreign.header(options.file)
+        if not options.dry_run:
+            files.check_writable(Path(options.out).absolute().parent)  # now: the rest may take minutes
         canary.check()
         dataset = data.load(config)
         model = _build(config, dataset, options)
@@ -57,11 +60,13 @@ def main(argv=None):
         print(_told(options, found, tensors))
         if options.dry_run:
             return 0
-        variables = foreign.read(options.file, found)
+        variables, notes = foreign.read(options.file, found), [_UNKNOWN]
         if found.absent:
             print(f"fitting a linear classifier to {len(dataset.train_labels)} training images", flush=True)
-            variables = probe.with_head(model, variables, dataset, config.eval.batch_size)
-        result = _write(config, dataset, model, variables, options)
+            variables, more = probe.with_head(model, variables, dataset, config.eval.batch_size)
+            print("".join(f"{note}\n" for note in more), end="")
+            notes += more
+        result = _write(config, dataset, model, variables, options, notes)
     except CraftError as error:
         print(f"craft_jax: {error}", file=sys.stderr)
         return error.status
@@ -98,13 +103,11 @@ def _parse(argv):
     parser.add_argument("--dry_run", action="store_true", help="print which tensor goes where, and stop")
     options, rest = parser.parse_known_args(argv)
     overrides, faults = command.overrides_of(rest)
-    if options.network not in models.REGISTRY:
-        faults.append(f"--network: {options.network!r} is unknown; allowed: {', '.join(models.REGISTRY)}")
     if options.data not in data.REGISTRY:
         faults.append(f"--data: {options.data!r} is unknown; allowed: {', '.join(data.NAMES)}")
     if options.std and min(options.std) <= 0:
         faults.append(f"--std: {options.std}; allowed: numbers above 0")
-    if Path(options.out).exists():
+    if os.path.lexists(options.out):
         faults.append(f"--out: {options.out} is there already; allowed: a new directory")
     if faults:
         raise ConfigError("\n".join(faults))
@@ -112,22 +115,32 @@ def _parse(argv):
 
 
 def _three(text):
-    values = tuple(float(part) for part in text.split(","))
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
     if len(values) != 3 or not all(map(math.isfinite, values)):
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: three numbers")
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: three numbers, R,G,B")
     return values
 
 
 def _config(options, overrides):
     """The configuration that the imported network's records have: ERM's, of this network and data."""
     config = reader.load(options.config, overrides)
-    config.student.name, config.data.name = options.network, options.data
+    if options.network not in models.REGISTRY:  # not before: the file may register one
+        raise ConfigError(f"--network: {options.network!r} is unknown; allowed: {', '.join(models.REGISTRY)}")
+    config.method, config.student.name, config.data.name = "erm", options.network, options.data
     config.data.flip = config.data.flip and options.data != "digits"
     rules.validate(config)
     if config.data.validation:
         raise ConfigError(
             f"config.data.validation: {config.data.validation}; allowed: 0 (what images the network has seen "
             "is not known, so none count as held out)"
+        )
+    if config.eval.adaptation != "none":
+        raise ConfigError(
+            f"config.eval.adaptation: {config.eval.adaptation!r}; allowed: 'none' (the network is measured "
+            "as it is; --mode=eval adapts it)"
         )
     return config
 
@@ -166,15 +179,14 @@ def _told(options, found, tensors):
             f"  {name} {tensors[name].dtype}{tensors[name].shape} -> {path}"
             for path, name in found.names.items()
         ]
-        lines += [f"  {name} is skipped" for name in found.skipped]
+        lines += [f"  {name[:200]!r} is skipped" for name in found.skipped]
         lines += [f"  a linear probe -> {path}" for path in found.absent]
     return "\n".join(lines)
 
 
-def _write(config, dataset, model, variables, options):
+def _write(config, dataset, model, variables, options, notes):
     """Measure the network on the clean test images and write the directory, whole or not at all."""
     out = Path(options.out).absolute()
-    files.check_writable(out.parent)  # now: measuring may take minutes
     measured, correct = _measure(config, dataset, model, variables)
     mean, std = _normalisation(dataset, options)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -193,9 +205,11 @@ def _write(config, dataset, model, variables, options):
         files.write_json(temporary / "dataset.json", data.record(dataset))
         files.write_json(temporary / "config.json", tree.to_json(config))
         correctness.write(temporary / "results.npz", correct)
-        result = results.write(config, temporary, dataset, None, measured)
+        result = results.write(config, temporary, dataset, None, measured | {"notes": notes})
         temporary.chmod(0o755)  # mkdtemp's is its owner's alone
         temporary.rename(out)
+    except OSError as error:
+        raise CheckpointError(f"{out}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return result
@@ -210,15 +224,16 @@ def _measure(config, dataset, model, variables):
     network = (evaluate.predictor(model, mesh), jax.device_put(variables, replicated_on(mesh)))
     measured, correct = evaluate.evaluate(network, dataset, clean, mesh, targets.prepare(clean, dataset))
     image = jax.ShapeDtypeStruct((1, *dataset.train_images.shape[1:]), jnp.float32)
+    del measured["trained_corruptions"]  # not known, where [] would say that there were none
     counted = flops(lambda v, x: model.apply(v, x, False)[0].logits, variables, image)
     return {
         "status": "done",
         "method": METHOD,
+        "seed": None,
         **measured,
         "step": 0,
         "params_sha256": checkpoint.params_sha256(variables),
         "cost": {"parameters": models.count_parameters(variables["params"]), "flops": counted},
-        "notes": [_UNKNOWN],
     }, correct
 
 

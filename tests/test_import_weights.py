@@ -1,10 +1,12 @@
 """Foreign teachers by the command: what it writes serves as a run, what it refuses leaves nothing behind."""
 
 import functools
+import re
 
 import jax
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import craft_jax
@@ -68,6 +70,8 @@ def test_an_imported_network_serves_as_a_run(command, tmp_path, digits, make_con
     config = make_config("kd", **{"teacher.checkpoint": str(out)})
     record = teachers.load(out, digits, config).record
     assert (record["name"], record["method"], record["step"]) == ("resnet8", "import", 0)
+    assert record["seed"] is None is result["seed"] and "trained_corruptions" not in {**record, **result}
+    assert record["notes"] == result["notes"] and "not known" in record["notes"][0]
     assert record["clean_accuracy"] == result["clean_accuracy"] and not record["other_data"]
 
     assert export.main([str(out), "--formats=torch"]) == 0
@@ -97,11 +101,13 @@ def test_a_dry_run_shows_the_mapping_and_writes_nothing(command, tmp_path, capsy
     [
         (("--network=resnet9",), "--network: 'resnet9' is unknown; allowed: resnet8,"),
         (("--data=mnist",), "--data: 'mnist' is unknown; allowed: digits,"),
-        (("--mean=1,2",), "argument --mean: '1,2'; allowed: three numbers"),
+        (("--mean=1,2",), "argument --mean: '1,2'; allowed: three numbers, R,G,B"),
+        (("--mean=a,b,c",), "argument --mean: 'a,b,c'; allowed: three numbers, R,G,B"),
         (("--std=0,1,1",), r"--std: (0.0, 1.0, 1.0); allowed: numbers above 0"),
         (("--out=.",), "--out: . is there already; allowed: a new directory"),
         (("--config.seeds=1",), "config.seeds: no such key"),
         (("--config.data.validation=5",), "config.data.validation: 5; allowed: 0"),
+        (("--config.eval.adaptation=tent",), "config.eval.adaptation: 'tent'; allowed: 'none'"),
         ((), "none.safetensors: cannot be read (No such file"),
     ],
 )
@@ -110,6 +116,31 @@ def test_bad_input_is_one_message_and_status_2(command, tmp_path, words, said, c
     told = capsys.readouterr()
     assert told.out == "" and told.err.startswith("craft_jax: ") and said in told.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_link_to_nowhere_and_a_place_taken_since(command, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    out.symlink_to(tmp_path / "nowhere")
+    assert command(tmp_path / "none.safetensors", "resnet8") == 2
+    assert "out is there already" in capsys.readouterr().err
+    out.unlink()
+
+    def measured(*_):
+        (out / "taken").mkdir(parents=True)
+        return {"status": "done", "method": "import"}, {}
+
+    monkeypatch.setattr(import_weights, "_measure", measured)
+    write(tmp_path / "net.safetensors", "resnet8", resnet8_names)
+    assert command(tmp_path / "net.safetensors", "resnet8") == 2
+    assert re.search(r"out: cannot be written \(Directory not empty", capsys.readouterr().err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors", "out"]
+
+
+def test_a_network_of_the_configurations_file_is_known(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(models, "REGISTRY", {k: v for k, v in models.REGISTRY.items() if k != "smallnet"})
+    save_file({"w": np.zeros(1, np.float32)}, tmp_path / "net.safetensors")
+    assert command(tmp_path / "net.safetensors", "smallnet", "--config=configs/own_network.py:smoke") == 2
+    assert "is not a smallnet under the names of craft_jax" in capsys.readouterr().err
 
 
 def test_a_file_of_another_network_leaves_nothing(command, tmp_path, capsys):
@@ -138,6 +169,15 @@ def test_craft_trains_from_a_dinov2_with_a_probe(command, tmp_path, digits, make
     teacher = craft_jax.load(tmp_path / "out")
     assert (teacher.mean, teacher.std) == (vit.MEAN, vit.STD)
     assert teacher.variables["params"]["head"]["kernel"].shape == (24, 10)
+    export.write_torch(teacher, tmp_path / "export")
+    with safe_open(tmp_path / "export" / "torch.safetensors", "numpy") as file:
+        assert not file.get_tensor("dinov2.embeddings.mask_token").any()
+        assert set(file.keys()) == {
+            "classifier.weight",
+            "classifier.bias",
+            *(f"dinov2.{name}" for name in (*tensors, "embeddings.mask_token")),
+        }
+        assert file.metadata()["side"] == "the next multiple of 14"
 
     settings = {"teacher.checkpoint": str(tmp_path / "out"), "eval.batch_size": 40}
     config = make_config("craft", epochs=1, **settings)
@@ -152,7 +192,8 @@ def test_a_probe_finds_the_minimum(classes):
     rng = np.random.default_rng(0)
     features = (rng.normal(size=(60, 4)) * (1, 10, 0.1, 0) + 3).astype(np.float32)  # the last never moves
     labels = rng.integers(classes, size=60)
-    kernel, bias = probe.fit(features, labels, classes)
+    kernel, bias, fault = probe.fit(features, labels, classes)
+    assert fault == ""
     deviation = np.where(features.std(0) == 0, 1, features.std(0))
     x = (features - features.mean(0)) / deviation
     logits = features.astype(np.float64) @ kernel + bias
@@ -161,3 +202,9 @@ def test_a_probe_finds_the_minimum(classes):
     weight_decay = probe.WEIGHT_DECAY * kernel * deviation[:, None]
     np.testing.assert_allclose(x.T @ error + weight_decay, 0, atol=1e-4)
     np.testing.assert_allclose(error.sum(0), 0, atol=1e-4)
+
+
+def test_a_probe_that_stops_early_says_so(monkeypatch):
+    monkeypatch.setattr(probe, "_ITERATIONS", 2)
+    features = np.random.default_rng(0).normal(size=(60, 4))
+    assert probe.fit(features, np.arange(60) % 3, 3)[2].endswith("(2 iterations)")

@@ -55,3 +55,28 @@ def test_networks_whose_stages_do_not_pair_are_refused_before_any_work(tmp_path,
     methods.check_stages(config, {"vgg8": 4, "resnet50": 4})
     methods.check_stages(make_config("kd"), {"tiny": 3, "vgg8": 4})
     methods.check_stages(make_config("attkd", **{"attention.weight": 0.0}), {"tiny": 3, "vgg8": 4})
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "said"),
+    [
+        (("attkd", "craft"), {"contrastive.stages": (1, 4)}, "craft reads the stages 1, 4; allowed: those"),
+        (("nst", "fitnets"), {"fitnets.stage": 4}, "fitnets reads the stages 4; allowed: those that both"),
+        (("kd", "nst"), {}, ""),
+    ],
+)
+def test_each_part_of_a_sum_says_which_stages_it_needs(make_config, names, settings, said):
+    config = make_config("combined", **{"combined.methods": names, **settings})
+    methods.check_stages(config, {"vgg8": 4, "vgg13": 4})
+    if not said:
+        return methods.check_stages(config, {"a": 3, "b": 3})
+    with pytest.raises(ConfigError, match=rf"config\.combined\.methods: {said}"):
+        methods.check_stages(config, {"a": 3, "b": 3})
+
+
+@pytest.mark.parametrize(("method", "said"), [("sp", r"-1 \(the last\)"), ("nst", "networks of as many, at")])
+def test_networks_without_stages_are_refused_where_one_is_read(make_config, method, said):
+    config = make_config(method)
+    methods.check_stages(config, {"a": 1, "b": 1})
+    with pytest.raises(ConfigError, match=said):
+        methods.check_stages(config, {"a": 0, "b": 0})

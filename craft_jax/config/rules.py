@@ -208,11 +208,9 @@ _CHOICES = {
     "views.distill_views": lambda: ("clean", "all"),
     "views.distill_target": lambda: ("own", "clean"),
     "attention.reduction": lambda: losses.REDUCTIONS,
-    "fitnets.stage": lambda: (1, 2, 3, 4),
     "crd.bank": lambda: ("memory", "batch"),
     "contrastive.positives": lambda: losses.POSITIVES,
     "contrastive.anchor": lambda: ("own", "clean"),
-    "contrastive.stages": lambda: (1, 2, 3, 4),
     "dealign.kind": lambda: losses.KINDS,
     "dealign.form": lambda: losses.FORMS,
     "reliability.source": lambda: ("teacher", "mean", "shuffled", "oracle"),
@@ -227,6 +225,10 @@ _CHOICES = {
 _POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
 _NOT_NEGATIVE = ("a number of at least 0", lambda v: 0 <= v < float("inf"))
 _SHARE = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
+_STAGE = (
+    "an integer of at least 1, the number of a stage that both networks have",
+    lambda v: isinstance(v, int) and v >= 1,
+)
 _MOMENTUM = ("a number in [0, 1)", lambda v: 0 <= v < 1)
 
 _RANGES = {
@@ -267,6 +269,7 @@ _RANGES = {
     **dict.fromkeys(("rkd.distance_weight", "rkd.angle_weight", "dkd.alpha", "dkd.beta"), _NOT_NEGATIVE),
     **dict.fromkeys(("dist.beta", "dist.gamma"), _NOT_NEGATIVE),
     **dict.fromkeys(("dkd.temperature", "dist.temperature"), _POSITIVE),
+    **dict.fromkeys(("fitnets.stage", "contrastive.stages"), _STAGE),
     "dkd.warmup": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
     "crd.weight": _NOT_NEGATIVE,
     "crd.temperature": _POSITIVE,

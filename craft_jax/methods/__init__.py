@@ -21,7 +21,7 @@ from craft_jax.methods import (
     sp,
     vid,
 )
-from craft_jax.methods.combined import combined
+from craft_jax.methods.combined import combined, parts
 from craft_jax.methods.common import Method, Signals, Terms, check_terms
 
 __all__ = [
@@ -110,15 +110,27 @@ def check_stages(config: ConfigDict, counts: dict[str, int]) -> None:
     Raises:
       ConfigError: one lacks a stage, or a method that pairs them all meets unequal numbers.
     """
-    read, have = METHODS[config.method].stages(config), set(counts.values())
+    key, summands = "method", [(config.method, METHODS[config.method], config)]
+    if config.method == "combined":
+        key, summands = "combined.methods", parts(METHODS, config)
     told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-    if read == "all" and len(have) > 1:
-        fault = "pairs every stage of the student with the teacher's; allowed: networks of as many"
-    elif read != "all" and max(read, default=0) > min(have):
-        fault = f"reads the stages {', '.join(map(str, read))}; allowed: those that both networks have"
-    else:
-        return
-    raise ConfigError(f"config.method: {config.method} {fault}, and {told} (python -m craft_jax.models)")
+    for name, method, own in summands:
+        if fault := _stages_fault(method.stages(own), set(counts.values())):
+            raise ConfigError(f"config.{key}: {name} {fault}, and {told} (python -m craft_jax.models)")
+
+
+def _stages_fault(read, have):
+    """Why networks that have so many stages cannot serve a method that reads these, "" where they can."""
+    if read == "all":
+        if len(have) == 1 and min(have) > 0:
+            return ""
+        return (
+            "pairs every stage of the student with the teacher's; allowed: networks of as many, at least one"
+        )
+    if max(map(abs, read), default=0) <= min(have):
+        return ""
+    named = ", ".join("-1 (the last)" if stage == -1 else str(stage) for stage in read)
+    return f"reads the stages {named}; allowed: those that both networks have"
 
 
 def notes(config: ConfigDict, keys: Iterable[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """A sum of other methods' terms beside one cross-entropy: KD + CRD, KD + attention, CRAFT + CRD.
 
-Each method of the sum is asked as if it ran by itself: it has its own weights, parameters, memory, views and
-key, so that a sum of one is that method to the bit. KD is in a sum once: beside `kd`, CRAFT gives its other
-terms alone, so that plain KD + CRAFT's contrastive term is a sum too.
+Each method of the sum is asked as if it ran by itself: it has its own weights, parameters, memory and views,
+and the key that it would have alone, so that a sum of one is that method to the bit. All have that one key:
+their draws are not independent of each other. KD is in a sum once: beside `kd`, CRAFT gives its other terms
+alone, so that plain KD + CRAFT's contrastive term is a sum too.
 """
 
 import functools
@@ -23,7 +24,7 @@ def combined(registry: Mapping[str, Method]) -> Method:
     return Method(**{name: functools.partial(f, registry) for name, f in zip(names, functions, strict=True)})
 
 
-def _parts(registry, config):
+def parts(registry, config):
     """(name, Method, its configuration) of each method of the sum."""
     for name in config.combined.methods:
         own = config
@@ -46,7 +47,7 @@ def _own(s, name, views):
 
 def _terms(registry, config, s):
     losses, memory, reliability = {"ce": jnp.mean(cross_entropy(config, s))}, {}, None
-    for name, method, own in _parts(registry, config):
+    for name, method, own in parts(registry, config):
         found = method.terms(own, _own(s, name, method.views(own)))
         added = {term: value for term, value in found.losses.items() if term != "ce"}
         if twice := losses.keys() & added.keys():
@@ -61,43 +62,42 @@ def _terms(registry, config, s):
 
 
 def _views(registry, config):
-    seen, taught = zip(*(method.views(own) for _, method, own in _parts(registry, config)), strict=True)
+    seen, taught = zip(*(method.views(own) for _, method, own in parts(registry, config)), strict=True)
     return max(seen), max(taught)
 
 
 def _init(registry, config, key, student, teacher, labels):
     """({method: its parameters}, {method: its memory}), as each starts by itself."""
     made = {
-        name: method.init(own, key, student, teacher, labels)
-        for name, method, own in _parts(registry, config)
+        name: method.init(own, key, student, teacher, labels) for name, method, own in parts(registry, config)
     }
     return {name: params for name, (params, _) in made.items()}, {name: m for name, (_, m) in made.items()}
 
 
 def _begin(registry, config, s):
     memory = dict(s.memory)
-    for name, method, own in _parts(registry, config):
+    for name, method, own in parts(registry, config):
         if method.begin:
             memory[name] = method.begin(own, _own(s, name, method.views(own)))
     return memory
 
 
 def _check(registry, config, labels):
-    for _, method, own in _parts(registry, config):
+    for _, method, own in parts(registry, config):
         method.check(own, labels)
 
 
 def _reads(registry, config):
     """All that its methods read; of one that does not say, every section."""
-    read = (method.reads(own) if method.reads else config for _, method, own in _parts(registry, config))
+    read = (method.reads(own) if method.reads else config for _, method, own in parts(registry, config))
     return ("combined.methods", *itertools.chain(*read))
 
 
 def _stages(registry, config):
-    """All that its methods pair."""
-    paired = [method.stages(own) for _, method, own in _parts(registry, config)]
+    """All that its methods pair, in one; `methods.check_stages` asks each of them."""
+    paired = [method.stages(own) for _, method, own in parts(registry, config)]
     return "all" if "all" in paired else sorted({*itertools.chain(*paired)})
 
 
 def _note(registry, config):
-    return "; ".join(filter(None, (method.note(own) for _, method, own in _parts(registry, config))))
+    return "; ".join(filter(None, (method.note(own) for _, method, own in parts(registry, config))))

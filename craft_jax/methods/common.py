@@ -69,8 +69,9 @@ class Method(NamedTuple):
       reads: config -> the keys, or sections, that its terms read under that configuration, so that an
         override of any other can be pointed out (`methods.unread`); None if that is not known.
       note: config -> what a user should know of that configuration before it trains, "" for nothing.
-      stages: config -> the numbers, from 1, of the stages that its terms pair, student's with teacher's;
-        "all" for every one, which needs as many on both sides; () for none. Of `methods.check_stages`.
+      stages: config -> the numbers, from 1, of the stages that its terms pair, student's with teacher's, -1
+        the last; "all" for every one, which needs as many on both sides; () for none. Of
+        `methods.check_stages`.
     """
 
     terms: Callable[[ConfigDict, Signals], Terms]

@@ -22,4 +22,5 @@ METHOD = Method(
     views=lambda config: distilled_views(config, config.sp.weight),
     check=lambda config, labels: compares_images(config, "sp", config.sp.weight),
     reads=lambda config: distilled_reads(config, "sp", ()),
+    stages=lambda config: (-1,) if config.sp.weight else (),
 )

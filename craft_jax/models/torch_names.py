@@ -12,7 +12,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from craft_jax import models
+from craft_jax.models import imagenet_resnet, mobilenetv2, resnet, shufflenetv2, vgg, vit, wide_resnet
+
 PATH_NAMES = "craft_jax"
+MASK_TOKEN = "embeddings.mask_token"  # DINOv2's, for pretraining alone
 
 
 class Convention(NamedTuple):
@@ -84,16 +88,20 @@ _DINOV2_5, _DINOV2_CLASSIFIER_5 = (
     for one in (_DINOV2, _DINOV2_CLASSIFIER)
 )
 
-# What a network's name begins with -> its conventions, the first the one that is written.
+# A pattern of a whole name, where such a network is the package's own, its conventions: the first is written.
 _FAMILIES = (
-    (r"resnet(18|34|50)-imagenet", (_TORCHVISION, _RESNET_V2)),
-    (r"resnet(18|34|50)", (_RESNET_V2, _TORCHVISION)),
-    (r"resnet\d+(x4)?", (_RESNET,)),
-    (r"wrn-\d+-\d+", (_WIDE_RESNET,)),
-    (r"vgg\d+", (_VGG,)),
-    (r"mobilenetv2", (_MOBILENET,)),
-    (r"shufflenetv2", (_SHUFFLENET,)),
-    (r"vit_\w+14(-224)?", (_DINOV2_CLASSIFIER, _DINOV2, _DINOV2_CLASSIFIER_5, _DINOV2_5)),
+    (r"resnet(18|34|50)-imagenet", imagenet_resnet.MODELS, (_TORCHVISION, _RESNET_V2)),
+    (r"resnet(18|34|50)", imagenet_resnet.MODELS, (_RESNET_V2, _TORCHVISION)),
+    (r"resnet\d+(x4)?", resnet.MODELS, (_RESNET,)),
+    (r"wrn-\d+-\d+", wide_resnet.MODELS, (_WIDE_RESNET,)),
+    (r"vgg\d+", vgg.MODELS, (_VGG,)),
+    (r"mobilenetv2", mobilenetv2.MODELS, (_MOBILENET,)),
+    (r"shufflenetv2", shufflenetv2.MODELS, (_SHUFFLENET,)),
+    (
+        r"vit_\w+14(-224)?",
+        vit.MODELS,
+        (_DINOV2_CLASSIFIER, _DINOV2, _DINOV2_CLASSIFIER_5, _DINOV2_5),
+    ),
 )
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
@@ -101,12 +109,15 @@ _AXES = {4: (3, 2, 0, 1), 2: (1, 0)}  # of a kernel: HWIO to OIHW, and a dense l
 
 
 def conventions(network: str) -> tuple[Convention, ...]:
-    """Those that PyTorch code has for a network, () where none is known.
+    """Those that PyTorch code has for a network, () where none is known: of one's own, whatever its name.
 
     Args:
       network: a name; a key of `models.REGISTRY` or not.
     """
-    return next((found for pattern, found in _FAMILIES if re.fullmatch(pattern, network)), ())
+    for pattern, own, found in _FAMILIES:
+        if re.fullmatch(pattern, network) and network in own:
+            return found if models.REGISTRY.get(network) is own[network] else ()
+    return ()
 
 
 def is_unused(network: str, name: str) -> bool:
@@ -116,7 +127,9 @@ def is_unused(network: str, name: str) -> bool:
       network: its name.
       name: in the state dict.
     """
-    if network.startswith("vit_") and re.fullmatch(r"(dinov2\.)?embeddings\.mask_token", name):
+    if _DINOV2 in conventions(network) and re.fullmatch(
+        rf"(module\.)?(dinov2\.)?{re.escape(MASK_TOKEN)}", name
+    ):
         return True
     return name.endswith("num_batches_tracked")
 

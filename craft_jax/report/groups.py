@@ -42,7 +42,8 @@ def study(paths, named):
 
 
 def _identity(result):
-    return settings(result), measures.conditions(result), measures.teacher(result)
+    how = result.get("method")  # of imported weights no method of its configuration
+    return how, settings(result), measures.conditions(result), measures.teacher(result)
 
 
 def settings(result):

@@ -7,7 +7,8 @@ jax           model.jax_export, a function of images alone, weights included, th
               runs without this package, on CPU and CUDA, at any batch size
 torch         torch.safetensors, a state dict of the same network in PyTorch under the names of RepDistiller's
               and mdistiller's resnet.py, wrn.py and so on, for load_state_dict(..., strict=True); its images
-              are to be normalised by the mean and std of the file's metadata
+              are to be normalised by the mean and std of the file's metadata and, of a ViT, which has
+              Hugging Face's names, then to be enlarged to its side, bilinearly without antialiasing
 """
 
 import argparse
@@ -21,7 +22,7 @@ from jax import export as jax_export
 
 from craft_jax import files
 from craft_jax.errors import CraftError
-from craft_jax.models import torch_names
+from craft_jax.models import torch_names, vit
 from craft_jax.runs import predict, weights
 
 PLATFORMS = ("cpu", "cuda")
@@ -74,6 +75,12 @@ def write_torch(student, directory):
         if path.endswith("/var"):  # a BatchNorm's third buffer
             tensors[name.replace("running_var", "num_batches_tracked")] = np.array(student.step, np.int64)
     told = {"network": network, "names": found[0].name, "mean": student.mean, "std": student.std}
+    if network in vit.MODELS:
+        width = student.variables["params"]["class_token"].shape[-1]
+        mask = np.zeros((1, width), np.float32)  # not in use, but a strict load wants it
+        tensors[found[0].prefix + torch_names.MASK_TOKEN] = mask
+        side = vit.MODELS[network].keywords.get("side")
+        told["side"] = side or f"the next multiple of {vit.PATCH}"
     metadata = {"format": "pt"} | {key: str(value) for key, value in told.items()}
     weights.write(Path(directory) / "torch.safetensors", tensors, metadata)
 

@@ -106,7 +106,7 @@ def _odd(whose, named, tensors, shapes):
 
 
 def _told(name, tensor):
-    return f"{name} {tensor.dtype}{tensor.shape}"
+    return f"{name[:200]!r} {tensor.dtype}{tensor.shape}"  # whatever the file has: no escape is printed
 
 
 def _listed(what, names):
@@ -150,12 +150,12 @@ def _opened(path):
             start = file.read(8)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    if start.startswith(_PICKLES):
-        raise CheckpointError(
-            f"{path}: PyTorch's own format, a pickle, which can run code and is not read here; where torch "
-            f"is installed: python -c '{_CONVERT}'"
-        )
     try:
         return safe_open(path, "numpy")
     except Exception as error:  # safetensors has an exception of its own for each kind of damage
+        if start.startswith(_PICKLES):  # asked now: the length of a sound file's header may begin so too
+            raise CheckpointError(
+                f"{path}: PyTorch's own format, a pickle, which can run code and is not read here; where "
+                f"torch is installed: python -c '{_CONVERT}'"
+            ) from error
         raise CheckpointError(f"{path}: not readable as safetensors ({error})") from error

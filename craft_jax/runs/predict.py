@@ -12,6 +12,7 @@ from craft_jax.errors import CheckpointError
 from craft_jax.runs import checkpoint, weights
 
 _LEAST_SIDE = 8  # pixels, which every network's strides need
+_LARGEST = 1e30  # of a mean, in float32 with room; a deviation is at least its inverse
 _ROUNDING = 1e-3  # how far outside [0, 1] what resizes or averages images may leave a pixel
 
 
@@ -98,7 +99,8 @@ def load(workdir, dtype="", precision=""):
     variables, step = weights.load(workdir) if exported else checkpoint.restore_student(workdir)
     # Imported weights may be normalised otherwise than the data's own record says.
     normalisation = data_record | (files.read_json(Path(workdir) / "model.json") if exported else {})
-    mean, std = tuple(normalisation["mean"]), tuple(normalisation["std"])
+    mean = _three(workdir, "mean", normalisation.get("mean"), -_LARGEST)
+    std = _three(workdir, "std", normalisation.get("std"), 1 / _LARGEST)
     model = models.build(
         config.student.name,
         data_record["num_classes"],
@@ -108,3 +110,14 @@ def load(workdir, dtype="", precision=""):
         precision=precision or config.precision,
     )
     return Predictor(model, variables, config, step, mean, std)
+
+
+def _three(workdir, key, values, least):
+    """A record's mean or std as a tuple, checked: the file may be from elsewhere."""
+    is_list = isinstance(values, list) and len(values) == 3
+    if not is_list or not all(type(v) in (int, float) and least <= v <= _LARGEST for v in values):
+        raise CheckpointError(
+            f"{workdir}: the {key} of its images is {repr(values)[:100]}; allowed: three finite numbers"
+            + (" above 0" if least > 0 else "")
+        )
+    return tuple(values)

@@ -13,7 +13,7 @@ from craft_jax.runs import checkpoint, directory, predict
 
 # How a run was measured, of its result: accuracies that are quoted elsewhere say nothing without it.
 _PROTOCOL = ("source", "evaluation_split", "clean_examples", "examples", "evaluated_corruptions")
-_FIGURES = ("clean_accuracy", "robust_accuracy", "corruptions", "cost", "trained_corruptions")
+_FIGURES = ("clean_accuracy", "robust_accuracy", "corruptions", "cost", "trained_corruptions", "notes")
 
 
 class TeacherGone(CheckpointError):
@@ -25,13 +25,14 @@ class TeacherRecord(TypedDict):
 
     Attributes:
       name: of its network, a key of models.REGISTRY.
-      method, seed, step: how it was trained, and for how many steps; "import" of weights of other code.
+      method, seed, step: how it was trained, and for how many steps; of weights of other code "import", None
+        and 0.
       dataset: the name of the data it was trained on.
       other_data: whether that is another data set than the student's.
       checkpoint: the absolute path of its working directory when the run last had it.
       params_sha256: what it is: `checkpoint.params_sha256` of its parameters.
-      clean_accuracy, robust_accuracy, corruptions, cost, trained_corruptions: from its own results.json;
-        of an older version some are absent.
+      clean_accuracy, robust_accuracy, corruptions, cost, trained_corruptions, notes: from its own
+        results.json; of an older version, or of weights of other code, some are absent.
       measured: how these accuracies were obtained: "dataset" and "test_examples", how many images its split
         has; "severities"; and, as in results.json, "source", "evaluation_split", "clean_examples",
         "examples", "evaluated_corruptions".
@@ -39,7 +40,7 @@ class TeacherRecord(TypedDict):
 
     name: str
     method: str
-    seed: int
+    seed: int | None
     step: int
     dataset: str
     other_data: bool
@@ -50,6 +51,7 @@ class TeacherRecord(TypedDict):
     corruptions: NotRequired[dict]
     cost: NotRequired[dict | None]
     trained_corruptions: NotRequired[list[str]]
+    notes: NotRequired[list[str]]
     measured: dict[str, Any]
 
 
@@ -200,7 +202,7 @@ def _record(workdir, network, own, wanted, result):
         "method": result["method"],  # of imported weights no method at all
         "dataset": own["name"],
         "other_data": _is_other(own, wanted),
-        "seed": network.config.seed,
+        "seed": result["seed"],
         "step": network.step,
         "checkpoint": str(workdir),
         "params_sha256": checkpoint.params_sha256(network.variables),

@@ -81,10 +81,9 @@ def load(directory):
     record = files.read_json(Path(directory) / "model.json")
     load_file = package().load_file
     try:
-        tensors = load_file(path)
+        variables = {"params": {}, "batch_stats": {}, **nested(load_file(path))}
     except Exception as error:  # safetensors has an exception of its own for each kind of damage
         raise CheckpointError(f"{path}: not readable as safetensors ({error})") from error
-    variables = {"params": {}, "batch_stats": {}, **nested(tensors)}
     try:
         wanted, step = record["params_sha256"], record["step"]
     except (KeyError, TypeError) as error:
@@ -95,13 +94,21 @@ def load(directory):
 
 
 def nested(tensors):
-    """{"a/b": array} as {"a": {"b": array}}."""
+    """{"a/b": array} as {"a": {"b": array}}.
+
+    Raises:
+      ValueError: there is "a" as well.
+    """
     tree = {}
     for path, tensor in tensors.items():
         *groups, leaf = path.split("/")
         node = tree
         for group in groups:
             node = node.setdefault(group, {})
+            if not isinstance(node, dict):
+                break
+        if not isinstance(node, dict) or leaf in node:
+            raise ValueError(f"{path[:200]!r} and another of its tensors lie within each other")
         node[leaf] = tensor
     return tree
 

@@ -67,7 +67,8 @@ def ref_relational(student, teacher, distance_weight=25.0, angle_weight=50.0):
     for x in (student, teacher):
         far = [[length(x[j] - x[i]) for j in images] for i in images]
         positive = [v for row in far for v in row if v > 0]
-        d.append([[v / (sum(positive) / len(positive)) for v in row] for row in far])
+        mu = sum(positive) / len(positive) if positive else 1
+        d.append([[v / mu for v in row] for row in far])
 
         def direction(i, j, x=x, far=far):
             return (x[j] - x[i]) / far[i][j] if far[i][j] > 0 else 0 * x[i]
@@ -329,6 +330,19 @@ def test_images_in_one_place_are_finite():
     for pair in ((ROWS[twice], LONGER), (ROWS, LONGER[twice]), (ROWS[twice], LONGER[twice])):
         values = check_finite(losses.relational, *pair)
         check_value(values, ref_relational(*map(np.float64, pair)))
+
+
+def test_relational_at_scales_that_float32_cannot_square():
+    """Nearly in one place is in one place, without gradient; far apart is as at any other scale."""
+    run = value_and_gradient(losses.relational)
+    values, (gradient, _) = run(np.float32(1e-30) * ROWS, LONGER)
+    check_value(values, ref_relational(np.float64(0 * ROWS), np.float64(LONGER)))
+    assert not gradient.any()
+    expected, (slope, _) = run(ROWS, LONGER)
+    assert np.isnan(run(np.nan * ROWS, LONGER)[0]).all()
+    values, (gradient, _) = run(np.float32(1e20) * ROWS, LONGER)
+    check_value(values, expected)
+    np.testing.assert_allclose(gradient * 1e20, slope, rtol=0, atol=1e-4 * np.abs(slope).max())
 
 
 def test_one_image_alone():

@@ -1,6 +1,7 @@
 """The networks of the literature: published sizes, stages, and their blocks against NumPy float64."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from craft_jax import models
 from craft_jax.errors import ModelError
 from craft_jax.models import __main__ as table
-from craft_jax.models import mobilenetv2, shufflenetv2, torch_names, vit
+from craft_jax.models import imagenet_resnet, mobilenetv2, shufflenetv2, torch_names, vit
 from tests.models.test_models import reference_conv
 
 # Parameters of 100 classes and stages at 32 pixels, of the networks that the literature has on CIFAR-100.
@@ -19,11 +20,15 @@ CIFAR = {
     "vgg13": (9_462_180, "128@16x16 256@8x8 512@4x4 512@4x4"),
     "mobilenetv2": (812_836, "12@16x16 16@8x8 48@4x4 160@2x2"),
     "shufflenetv2": (1_355_528, "116@16x16 232@8x8 464@4x4"),
+    "resnet18": (11_220_132, "64@32x32 128@16x16 256@8x8 512@4x4"),
+    "resnet34": (21_328_292, "64@32x32 128@16x16 256@8x8 512@4x4"),
     "resnet50": (23_705_252, "256@32x32 512@16x16 1024@8x8 2048@4x4"),
 }
 # Of 1000 classes at 224 pixels, with the billions of multiply-adds that torchvision's documentation has.
 IMAGENET = {
     "resnet18-imagenet": (11_689_512, 1.81, "64@56x56 128@28x28 256@14x14 512@7x7"),
+    "resnet34-imagenet": (21_797_672, 3.66, "64@56x56 128@28x28 256@14x14 512@7x7"),
+    "resnet50-imagenet": (25_557_032, 4.09, "256@56x56 512@28x28 1024@14x14 2048@7x7"),
 }
 VGG8 = (
     1024 * 9 * 3 * 64  # multiply-adds at 32x32, 16x16, 8x8, 4x4, 4x4, and of the head
@@ -32,6 +37,22 @@ VGG8 = (
     + 16 * 9 * 256 * 512
     + 16 * 9 * 512 * 512
     + 512 * 100
+)
+
+
+def bottlenecks(side, before, width, blocks, stride):
+    """Multiply-adds of a group: its first convolution still has the group's input, and a shortcut is 1x1."""
+    first = (side * stride) ** 2 * before * width + side**2 * (13 * width**2 + 4 * before * width)
+    return first + (blocks - 1) * side**2 * 17 * width**2
+
+
+RESNET50 = (
+    1024 * 9 * 3 * 64
+    + bottlenecks(32, 64, 64, 3, 1)
+    + bottlenecks(16, 256, 128, 4, 2)
+    + bottlenecks(8, 512, 256, 6, 2)
+    + bottlenecks(4, 1024, 512, 3, 2)
+    + 2048 * 100
 )
 
 
@@ -46,6 +67,7 @@ def test_the_networks_of_cifar_have_the_published_sizes(capsys):
     found = printed(capsys, *CIFAR, "--num_classes=100")
     assert {name: (p, maps) for name, (p, _, maps) in found.items()} == CIFAR
     assert found["vgg8"][1] == 2 * VGG8
+    assert found["resnet50"][1] == 2 * RESNET50
 
 
 def test_those_of_imagenet_too(capsys):
@@ -155,6 +177,22 @@ def test_every_network_but_ones_own_has_names():
     assert torch_names.conventions("tiny") == ()
 
 
+@pytest.mark.parametrize("name", ["resnet9", "resnet20", "vgg7", "vit_own14"])
+def test_ones_own_network_has_none_whatever_its_name(name, monkeypatch):
+    monkeypatch.setitem(models.REGISTRY, name, functools.partial(vit.ViT, 4, 3, 2))
+    assert torch_names.conventions(name) == ()
+    assert torch_names.names(name, ["params/stem/kernel"]) == [
+        (torch_names.PATH_NAMES, {"params/stem/kernel": "params/stem/kernel"})
+    ]
+    assert not torch_names.is_unused(name, "embeddings.mask_token")
+
+
+@pytest.mark.parametrize("prefix", ["", "dinov2.", "module.", "module.dinov2."])
+def test_a_mask_token_has_no_use(prefix):
+    assert torch_names.is_unused("vit_small14", f"{prefix}embeddings.mask_token")
+    assert not torch_names.is_unused("vit_small14", f"{prefix}embeddings.cls_token")
+
+
 # ---- blocks against NumPy ----
 
 
@@ -175,6 +213,14 @@ class Reference:
     def norm(self, name, x):
         affine, stats = self.variables["params"][name], self.variables["batch_stats"][name]
         return (x - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) * affine["scale"] + affine["bias"]
+
+    def dense(self, name, x):
+        return x @ self.variables["params"][name]["kernel"] + self.variables["params"][name]["bias"]
+
+    def layer_norm(self, name, x):
+        affine = self.variables["params"][name]
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * affine["scale"] + affine["bias"]
 
 
 def relu(x):
@@ -206,14 +252,54 @@ def down_unit(r, x):
     return shuffled(left, relu(r.norm("norm5", r.conv("conv5", y))))
 
 
+def bottleneck(r, x):
+    y = relu(r.norm("norm1", r.conv("conv1", x)))
+    y = relu(r.norm("norm2", r.conv("conv2", y, 2)))
+    return relu(r.norm("norm3", r.conv("conv3", y)) + r.norm("shortcut_norm", r.conv("shortcut_conv", x, 2)))
+
+
+def attention(r, x, heads=2):
+    """Image by image, head by head, row by row."""
+    q, k, v = (r.dense(name, x) for name in ("query", "key", "value"))
+    y, size = np.zeros(x.shape), x.shape[2] // heads
+    for b, h, i in np.ndindex(x.shape[0], heads, x.shape[1]):
+        own = slice(h * size, (h + 1) * size)
+        weights = np.exp(k[b, :, own] @ q[b, i, own] / np.sqrt(size))
+        y[b, i, own] = weights @ v[b, :, own] / weights.sum()
+    return r.dense("out", y)
+
+
+def transformer(r, x):
+    x = x[0]  # a block of (B, N, D)
+    scale1, scale2 = (r.variables["params"][f"layer_scale{i}"]["lambda1"] for i in (1, 2))
+    x = x + scale1 * attention(r, r.layer_norm("norm1", x))
+    y = r.dense("fc1", r.layer_norm("norm2", x))
+    y = y * (1 + np.vectorize(math.erf)(y / np.sqrt(2))) / 2
+    return (x + scale2 * r.dense("fc2", y))[None]
+
+
+class Transformer:
+    """vit.Block as the other blocks are: of (1, B, N, D), and told whether it trains."""
+
+    block = vit.Block(2, jnp.float32)
+
+    def init(self, key, x, train):
+        return self.block.init(key, x[0])
+
+    def apply(self, variables, x, train):
+        return self.block.apply(variables, x[0])[None]
+
+
 @pytest.mark.parametrize(
     ("block", "reference"),
     [
+        (imagenet_resnet.Bottleneck(2, 2, jnp.float32), bottleneck),
+        (Transformer(), transformer),
         (mobilenetv2.InvertedResidual(4, 3, 1, jnp.float32), inverted_residual),
         (shufflenetv2.Unit(jnp.float32), unit),
         (shufflenetv2.DownUnit(6, jnp.float32), down_unit),
     ],
-    ids=["inverted residual", "unit", "down unit"],
+    ids=["bottleneck", "transformer", "inverted residual", "unit", "down unit"],
 )
 def test_a_block_equals_a_numpy_reference(block, reference):
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 """An exported student, run without the package, says what the student says."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 import craft_jax
+from craft_jax import files
 from craft_jax.errors import CheckpointError, CraftError
-from craft_jax.runs import checkpoint, export, teachers
+from craft_jax.runs import checkpoint, export, teachers, weights
 from craft_jax.training import train
 
 ALONE = """
@@ -86,3 +88,23 @@ def test_damaged_weights_are_refused(workdir):
     path.write_bytes(whole[:100])
     with pytest.raises(CheckpointError, match="not readable as safetensors"):
         craft_jax.load(directory)
+    path.write_bytes(whole)
+    record = files.read_json(directory / "model.json")
+    bad = {"mean": ["x", [0.5, 0.5], [0.5, 0.5, math.nan], [0.5, 0.5, 10**400]], "std": [[0.2, 0.2, 0.0]]}
+    for key, values in bad.items():
+        for value in values:
+            files.write_json(directory / "model.json", {**record, key: value})
+            with pytest.raises(CheckpointError, match=rf"the {key} of its images is .*; allowed: three fin"):
+                craft_jax.load(directory)
+    files.write_json(directory / "model.json", record)
+    assert craft_jax.load(directory).std == tuple(record["std"])
+
+
+@pytest.mark.parametrize("names", [("params/a", "params/a/b"), ("params/a/b", "params/a")])
+def test_an_array_within_an_array_is_refused(tmp_path, names):
+    weights.write(tmp_path / weights.FILE, {name: np.zeros(1, np.float32) for name in names})
+    files.write_json(tmp_path / "model.json", {"step": 0, "params_sha256": ""})
+    with pytest.raises(CheckpointError, match="lie within each other"):
+        weights.load(tmp_path)
+    with pytest.raises(ValueError, match="lie within each other"):
+        weights.nested(dict.fromkeys(names))

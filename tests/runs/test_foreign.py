@@ -116,14 +116,14 @@ def test_what_is_left_over_is_listed_on_both_sides(written, resnet8):
     assert str(error.value).split("\n") == [
         f"{path} is not a resnet8 under the names of RepDistiller:",
         "  in the file, with no place in the network: 2",
-        "    embeddings.mask_token F32(2,)",
-        "    layer4.0.conv1.weight F32(2, 2)",
+        "    'embeddings.mask_token' F32(2,)",
+        "    'layer4.0.conv1.weight' F32(2, 2)",
         "  in the network, not in the file: 1",
         "    batch_stats/group3_block1/norm2/var (as layer3.0.bn2.running_var)",
         "  of another shape or type: 3",
-        "    fc.bias F32(100,), should be (10,)",
-        "    fc.weight F32(100, 64), should be (10, 64)",
-        "    bn1.weight I32(16,); allowed: F64, F32, F16, BF16",
+        "    'fc.bias' F32(100,), should be (10,)",
+        "    'fc.weight' F32(100, 64), should be (10, 64)",
+        "    'bn1.weight' I32(16,); allowed: F64, F32, F16, BF16",
     ]
 
 
@@ -179,6 +179,22 @@ def test_files_that_are_none(tmp_path, content, said):
     (tmp_path / "net.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match=re.escape(said)):
         foreign.header(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("second", [2, 5])
+def test_a_header_as_long_as_a_pickle_begins_is_none(tmp_path, second):
+    header = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    content = hostile(json.dumps(header).encode().ljust(second * 256 + 128), bytes(4))
+    assert content[:2] == bytes([0x80, second])
+    (tmp_path / "net.safetensors").write_bytes(content)
+    assert foreign.header(tmp_path / "net.safetensors") == {"w": foreign.Tensor((1,), "F32")}
+
+
+def test_names_of_tensors_cannot_write_to_a_terminal(written, resnet8):
+    path = written({"\x1b[2Jw" + 300 * "a": np.zeros(1, np.float32)})
+    with pytest.raises(CheckpointError) as error:
+        read(path, resnet8)
+    assert "\x1b" not in str(error.value) and f"    '\\x1b[2Jw{195 * 'a'}' F32(1,)" in str(error.value)
 
 
 def test_no_file_a_folder_and_one_cut_short(written, tmp_path):
