@@ -137,16 +137,16 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         "cost": None,
         "notes": ["cost is not measured: the run was stopped before"],
     }
-    correctness.write(workdir / "results.npz", correct)  # first: a finished run has both
+    # First: a finished run has them all.
+    correctness.write(workdir / "results.npz", correct)
+    if config.log.tensorboard:
+        write_outcome(workdir, config, result)
     # The accuracies are what the run was for: a measurement that fails, or is killed, finds them on disk.
     results.write(config, workdir, dataset, teacher, result)
     result["notes"] = notes = []
     student, shape = jax.device_get(variables), dataset.train_images.shape[1:]
     result["cost"] = cost.optional("cost", lambda: cost.measure(run.student, student, shape, notes), notes)
-    written = results.write(config, workdir, dataset, teacher, result)
-    if config.log.tensorboard:
-        write_outcome(workdir, config, written)
-    return written
+    return results.write(config, workdir, dataset, teacher, result)
 
 
 def _check_stages(config, dataset, known):
