@@ -93,7 +93,7 @@ def of_run(workdir, examples):
     own, taught = found.stages()
     if own != taught:
         raise ConfigError(
-            f"{workdir}: a student of {own} stages and a teacher of {taught}, which pair nowhere; allowed: as many"
+            f"{workdir}: a student of {own} stages and a teacher of {taught}, no pairs; allowed: as many"
         )
     clean = found.of(None, None)
     cka = {"clean": _alignment(*clean)}

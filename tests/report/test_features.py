@@ -82,7 +82,7 @@ def test_the_heatmap_is_the_mean_over_the_seeds_that_have_it(tmp_path):
 def test_a_file_that_is_none_of_features_is_named(tmp_path, own):
     found = studies.read(study(tmp_path, {"kd": {0: result(0)}}))
     write(found.runs[0].path.with_name("features.json"), own)
-    with pytest.raises(CheckpointError, match="seed0/features.json: not the features of a run"):
+    with pytest.raises(CheckpointError, match=r"seed0/features\.json: not the features of a run"):
         aligned.figures(found)
 
 
