@@ -137,10 +137,9 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         "cost": None,
         "notes": ["cost is not measured: the run was stopped before"],
     }
-    # First: a finished run has them all.
-    correctness.write(workdir / "results.npz", correct)
+    correctness.write(workdir / "results.npz", correct)  # first: a finished run has both
     if config.log.tensorboard:
-        write_outcome(workdir, config, result)
+        write_outcome(workdir, config, result)  # likewise
     # The accuracies are what the run was for: a measurement that fails, or is killed, finds them on disk.
     results.write(config, workdir, dataset, teacher, result)
     result["notes"] = notes = []
