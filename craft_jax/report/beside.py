@@ -8,7 +8,7 @@ def sections_of(study):
     """[(Study, its Tables)], one for each name of evaluations beside a study's runs, or kept with them.
 
     None of them was planned: their tables are of arms and of differences, without a test. None is compared
-    with a run's own evaluation.
+    with a run's own evaluation. One of other parameters, of an earlier step, counts for nothing.
 
     Args:
       study: a studies.Study.
@@ -21,7 +21,9 @@ def sections_of(study):
             result = files.read_json(path)
             measures.check(path, result)
             result["teacher"] = run.result.get("teacher")  # as in the run's own: pairs must share it
-            named.setdefault(name, []).append(run._replace(path=path, result=result))
+            other = result.get("params_sha256") != run.result.get("params_sha256")
+            fault = "of other parameters than the run's own result" if other else ""
+            named.setdefault(name, []).append(run._replace(path=path, result=result, fault=fault))
     pairs = [(comparison.arm, comparison.baseline) for comparison in study.planned]
     found = []
     for name, runs in sorted(named.items()):

@@ -14,8 +14,8 @@ import numpy as np
 
 from craft_jax.config import tree
 from craft_jax.errors import CheckpointError, CraftError
-from craft_jax.evaluation import correctness, robustness
-from craft_jax.report import arms, formats, measures, provenance, statistics, tables
+from craft_jax.evaluation import robustness
+from craft_jax.report import arms, comparisons, formats, measures, provenance, statistics, tables
 from craft_jax.report.formats import Table
 from craft_jax.report.page import build, render
 from craft_jax.report.studies import Run, Study
@@ -115,6 +115,10 @@ def _accuracies(study):
         lines.append((metric, number(ours, places), number(theirs, places), shown))
     header = ("metric", *study.arms, "difference")
     notes = ["one run each: a difference says nothing of other seeds"]
+    if different := measures.differing(*(run.result for run in study.runs)):
+        notes.append(
+            f"measured otherwise, by {', '.join(different)}: differences are not of the networks alone"
+        )
     return Table("accuracies", header, rows, header, lines, notes)
 
 
@@ -135,21 +139,19 @@ def _corruptions(study):
 
 def _correct(ours, theirs):
     """({corruption or "clean": the two runs' (cells, images) bool}, why there is nothing)."""
-    own, other = measures.conditions(ours.result), measures.conditions(theirs.result)
-    if different := [what for what in own if own[what] != other[what]]:
+    if different := measures.differing(ours.result, theirs.result):
         return {}, f"not compared image by image: other {', '.join(different)}"
-    paths = [run.path.with_suffix(".npz") for run in (ours, theirs)]
-    if absent := [str(path) for path in paths if not path.exists()]:
-        return {}, f"not compared image by image: no {' and no '.join(absent)}"
-    right = [correctness.read(path) for path in paths]
-    names = dict.fromkeys(cell.split("/")[0] for cell in right[0])
-    return {
-        name: [
-            np.stack([bits for cell, bits in of_run.items() if cell.split("/")[0] == name])
-            for of_run in right
-        ]
-        for name in names
-    }, ""
+    found = {}
+    for metric in ("clean", "robust"):
+        if measures.value(ours.result, metric) is None:
+            continue
+        right, why_not = comparisons.image_by_image((ours, theirs), metric)
+        if why_not:
+            return {}, f"not compared image by image: {why_not}"
+        for name in dict.fromkeys(cell.split("/")[0] for cell in right[0]):
+            cells = [cell for cell in right[0] if cell.split("/")[0] == name]
+            found[name] = [np.stack([own[cell] for cell in cells]) for own in right]
+    return found, ""
 
 
 def _change(name, first, second):

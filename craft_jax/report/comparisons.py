@@ -3,7 +3,7 @@
 import numpy as np
 
 from craft_jax.evaluation import correctness, robustness
-from craft_jax.report import pairs, statistics
+from craft_jax.report import measures, pairs, statistics
 from craft_jax.report.arms import digits, interval
 from craft_jax.report.formats import Table
 from craft_jax.report.studies import Comparison
@@ -86,7 +86,7 @@ def _compare(study, comparison, test):
     notes = list(matched.refused)
     if tested.why_not and (test or spread.sd == 0):
         notes.append(tested.why_not)
-    low, high, why_not = _over_images(matched, comparison.metric, spread)
+    low, high, why_not = _over_images(matched, comparison.metric)
     return {
         **comparison._asdict(),
         **{"n": spread.n, "difference": spread.mean, "low": spread.low, "high": spread.high},
@@ -96,20 +96,39 @@ def _compare(study, comparison, test):
     }
 
 
-def _over_images(matched, metric, spread):
+def _over_images(matched, metric):
     """(low, high, [why not]) of a single pair's difference over test images, from per-image correctness."""
-    if spread.n != 1 or metric not in ("clean", "robust"):
+    if len(matched.runs) != 1 or metric not in ("clean", "robust"):
         return None, None, []
-    paths = [run.path.with_suffix(".npz") for run in matched.runs[0]]
-    if absent := [run.arm for run, path in zip(matched.runs[0], paths, strict=True) if not path.exists()]:
-        return None, None, [f"no interval over images: no per-image correctness of {' and '.join(absent)}"]
+    right, why_not = image_by_image(matched.runs[0], metric)
+    if why_not:
+        return None, None, [f"no interval over images: {why_not}"]
+    _, low, high = statistics.over_images(*(list(own.values()) for own in right))
+    return low, high, []
+
+
+def image_by_image(runs, metric):
+    """What two runs that were measured alike classified right, in the cells of a metric.
+
+    Args:
+      runs: two studies.Runs.
+      metric: "clean" or "robust".
+    Returns:
+      ([{"clean", or "fog/3" and the like: (N,) bool} of each, in the same order], ""), or ([], why not).
+    Raises:
+      CheckpointError: a file beside a result is not what it should be.
+    """
+    paths = [run.path.with_suffix(".npz") for run in runs]
+    if absent := [run.arm for run, path in zip(runs, paths, strict=True) if not path.exists()]:
+        return [], f"no per-image correctness of {' and '.join(absent)}"
     right = [_cells(correctness.read(path), metric) for path in paths]
     if right[0].keys() != right[1].keys() or len({cell.shape for own in right for cell in own.values()}) != 1:
-        return None, None, ["no interval over images: the files beside the results are of other cells"]
-    difference, low, high = statistics.over_images(*([own[cell] for cell in right[0]] for own in right))
-    if abs(difference - spread.mean) > 1e-6:
-        return None, None, ["no interval over images: the files beside the results have other accuracies"]
-    return low, high, []
+        return [], "the files beside the results are of other cells"
+    for run, own in zip(runs, right, strict=True):
+        accuracy = 100 * float(np.mean(list(own.values())))
+        if abs(accuracy - (measures.value(run.result, metric) or 0.0)) > 1e-6:
+            return [], "the files beside the results have other accuracies"
+    return [right[0], {cell: right[1][cell] for cell in right[0]}], ""
 
 
 def _cells(right, metric):

@@ -23,6 +23,7 @@ from craft_jax import data, files, losses
 from craft_jax.errors import ConfigError, CraftError
 from craft_jax.evaluation import evaluate, metrics
 from craft_jax.mesh import make_mesh, replicated_on
+from craft_jax.report import measures
 from craft_jax.runs import checkpoint, predict, teachers
 
 FILE = "features.json"
@@ -73,7 +74,8 @@ def of_run(workdir, examples):
       {"examples"; "params_sha256" of the student; "cka": {"clean": [a stage each], NAME: [[a stage each] or
       None, of severities 1 to 5]}; "fragility": `against_error`}.
     Raises:
-      ConfigError: the run has no teacher, or was not evaluated on corruptions made here.
+      ConfigError: the run has no teacher, or one of another number of stages; or was not evaluated on
+        corruptions made here, or on other images or draws than there are now.
       CheckpointError, DataError: a network or the data are not there.
     """
     student = predict.load(workdir)
@@ -81,12 +83,18 @@ def of_run(workdir, examples):
     if config.eval.source != "regenerated" or not config.eval.corruptions:
         raise ConfigError(f"{workdir}: evaluated on {config.eval.source}; allowed: corruptions made here")
     dataset = data.load(config)
+    _check_same_images(Path(workdir, "results.json"), dataset)
     teacher = teachers.known(config, workdir, dataset)
     if teacher is None:
         raise ConfigError(f"{workdir}: {config.method} without a teacher; allowed: runs with one")
     images, labels, _ = dataset.evaluated(config.eval.split)
     count = min(examples, config.eval.max_examples or examples, len(labels))
     found = _Features(student, teacher, images[:count], config)
+    own, taught = found.stages()
+    if own != taught:
+        raise ConfigError(
+            f"{workdir}: a student of {own} stages and a teacher of {taught}, no pairs; allowed: as many"
+        )
     clean = found.of(None, None)
     cka = {"clean": _alignment(*clean)}
     moved, wrong = np.zeros(count), np.zeros(count)
@@ -124,6 +132,16 @@ def against_error(fragility, error):
     }
 
 
+def _check_same_images(path, dataset):
+    """Refuse a run whose evaluated images cannot be made again."""
+    result = files.read_json(path)
+    measures.check(path, result)
+    if changed := measures.changed_since(result, dataset):
+        raise ConfigError(
+            f"{path}: measured on other {', '.join(changed)} than there are now; allowed: the same"
+        )
+
+
 class _Features:
     """Two networks' pooled stages and logits of the same images, clean or corrupted as evaluations do."""
 
@@ -141,6 +159,10 @@ class _Features:
                 jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32),
             )
             self._widths.append([stage.shape[-1] for stage in shapes.stages])
+
+    def stages(self):
+        """How many stages the student has, and the teacher."""
+        return [len(of_stages) for of_stages in self._widths]
 
     def of(self, name, severity):
         """([stage 1 (N, C), ..., logits (N, K)] of the student, the same of the teacher)."""

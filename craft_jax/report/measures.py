@@ -2,6 +2,7 @@
 
 import math
 
+from craft_jax import corruptions, streams
 from craft_jax.errors import CheckpointError
 from craft_jax.evaluation import targets
 from craft_jax.evaluation.robustness import METRICS
@@ -30,6 +31,29 @@ def value(result, metric):
 def conditions(result):
     """{what: value} of what runs must share for their figures to be of the same images and draws."""
     return targets.comparable(result) | {"draws": result.get("draws", "an older version's")}
+
+
+def differing(ours, theirs):
+    """In which of the conditions two results differ: [what]."""
+    own, other = conditions(ours), conditions(theirs)
+    return [what for what in own if own[what] != other[what]]
+
+
+def changed_since(result, dataset):
+    """In what corrupted images made now would differ from those that a result was measured on: [what].
+
+    Args:
+      result: of an evaluation on corruptions made here.
+      dataset: the data.Dataset of its configuration, loaded now.
+    """
+    then = conditions(result)
+    made_frost = any(name == "frost" for name, _ in then["cells"])
+    now = {
+        "data": dataset.fingerprint,
+        "draws": streams.DRAWS,
+        "frost pictures": corruptions.frost_source() if made_frost else None,
+    }
+    return [what for what in now if now[what] != then[what]]
 
 
 def teacher(result):

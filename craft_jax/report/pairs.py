@@ -39,8 +39,7 @@ def match(study, comparison):
 def _why_not(ours, theirs, metric):
     if faults := [f"{run.arm} {run.fault}" for run in (ours, theirs) if run.fault]:
         return ", ".join(faults)
-    own, other = measures.conditions(ours.result), measures.conditions(theirs.result)
-    different = [what for what in own if own[what] != other[what]]
+    different = measures.differing(ours.result, theirs.result)
     taught = {measures.teacher(ours.result), measures.teacher(theirs.result)} - {None}
     if different := different + (["teacher"] if len(taught) > 1 else []):
         return f"not a pair, other {', '.join(different)}"

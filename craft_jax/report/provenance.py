@@ -4,7 +4,9 @@ import hashlib
 import json
 
 from craft_jax import corruptions
-from craft_jax.report import groups
+from craft_jax.config import changes, tree
+from craft_jax.evaluation import adaptation
+from craft_jax.report import groups, tables
 from craft_jax.report.formats import Table
 from craft_jax.report.summary import number
 
@@ -75,9 +77,9 @@ def commit(result):
 
 
 def configuration(result):
-    """Ten digits of the sha256 of a run's configuration, less its seed and what changes no figure."""
-    settings = groups.settings(result)
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
+    """Ten digits of the sha256 of what a run changes in the defaults, less what changes no figure."""
+    changed = changes.of(tree.from_json(result["config"]))
+    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def marks(*results):
@@ -89,6 +91,10 @@ def marks(*results):
         found.append(f"overlap: trained and evaluated on {overlap}")
     if any(result.get("evaluation_split") == "validation" for result in results):
         found.append("validation: on held-out training images")
+    if adapted := _all(adaptation.text(by) for result in results if (by := result.get("adaptation"))):
+        found.append(f"adapted to the test images: {adapted}")
+    if cues := _all(cue for result in results if (cue := tables.cue_of(result))):
+        found.append(f"spurious cue on every image: {cues}")
     if reduced := _all(part for r in results for part in (*_reduced_training(r), *_reduced_evaluation(r))):
         found.append(f"reduced protocol: {reduced}")
     return found

@@ -71,7 +71,8 @@ def _row(workdir, result):
     identity = (
         workdir,
         result["method"],
-        result["dataset"] + _cue_of(result) + (" (validation)" if _held_out(result) else ""),
+        " with ".join(filter(None, (result["dataset"], cue_of(result))))
+        + (" (validation)" if _held_out(result) else ""),
         config["student"]["name"],
         teacher["name"] if teacher else "-",
         _trained_on(result),
@@ -88,10 +89,10 @@ def _held_out(result):
     return result.get("evaluation_split") == "validation"  # absent from a run that stopped
 
 
-def _cue_of(result):
-    """The spurious cue that all images of a result carry, as text: " with corner cue 0.9"."""
+def cue_of(result):
+    """The spurious cue that all images of a result carry, as text: "corner cue 0.9"; "" without."""
     cue = result["data"].get("cue")
-    return f" with {cue['kind']} cue {cue['correlation']:g}" if cue else ""
+    return f"{cue['kind']} cue {cue['correlation']:g}" if cue else ""
 
 
 def _trained_on(result):
@@ -167,7 +168,7 @@ def cues(results):
     for workdir, result in results:
         if found := result.get("cue"):  # absent from results of older versions
             figures = (found[key] for key in ("as_in_training", "absent", "reversed", "worst_group"))
-            yield workdir, _cue_of(result).removeprefix(" with "), *map(number, figures), worst_group(found)
+            yield workdir, cue_of(result), *map(number, figures), worst_group(found)
 
 
 def evaluations(paths):

@@ -19,48 +19,22 @@ import uuid
 from pathlib import Path
 
 from craft_jax import files, methods, streams
-from craft_jax.config import reader, tree
+from craft_jax.config import changes, tree
 from craft_jax.errors import CheckpointError
 from craft_jax.runs import export, weights
 from craft_jax.study import plan
 
 MOST_BYTES = 4_000_000  # of a teacher that is kept with its weights; the paper's ResNet-56 has 3.5
 _MOST_LINES = 60  # of a run's metrics, about 20 kB
-_DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.py"
-
-# Keys that change no figure of a result, and the seed, which a name has already.
-_IRRELEVANT = (
-    *("seed", "data.dir", "teacher.cache", "teacher.checkpoint", "compilation_cache"),
-    *("eval.teacher", "eval.batch_size", "eval.clean_every_epochs", "eval.reference"),
-)
-_IRRELEVANT_SECTIONS = ("log.", "checkpoint.")
 
 
 def name_of(run: plan.Run, teacher_sha256: str | None) -> str:
     """ARM-seedN-HASH, for a teacher by the hash of its parameters (None without one)."""
-    identity = {"changes": _changes(run.config), "teacher": teacher_sha256}
+    identity = {"changes": changes.of(run.config), "teacher": teacher_sha256}
     if run.data:
         identity["data"] = run.data
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{run.arm}-seed{run.seed}-{digest[:10]}"
-
-
-def is_place(key: str) -> bool:
-    """Whether a dotted key changes no figure: where things lie, how often is logged, and the like."""
-    return key in _IRRELEVANT or key.startswith(_IRRELEVANT_SECTIONS)
-
-
-def _changes(config):
-    """What a configuration changes in the defaults: {dotted key: value}."""
-    default = tree.flatten(reader.load(str(_DEFAULTS)))
-    flat = tree.flatten(config)
-    return {
-        key: flat[key]
-        for key in sorted(flat)
-        if not is_place(key)
-        and (key != "eval.dir" or config.eval.source != "regenerated")
-        and (key not in default or default[key] != flat[key])
-    }
 
 
 def result_path(run: plan.Run, folder: Path | None, teachers: list[Path]) -> Path | None:
@@ -100,7 +74,7 @@ def _has_finished(path):
 def _check_same(run):
     """A finished run is this one only if what it was evaluated on is the same, too."""
     stored = tree.from_json(files.read_json(run.workdir / "config.json"))
-    old, new = _changes(stored), _changes(run.config)
+    old, new = changes.of(stored), changes.of(run.config)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if stored.seed != run.seed:
         keys.append("seed")

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from craft_jax import files, methods
+from craft_jax.config import changes
 from craft_jax.errors import CheckpointError
 from craft_jax.study import kept, plan, progress
 
@@ -152,7 +153,7 @@ class Store:
             files.write_json(place, self._manifest(place.parent, self.results))
 
     def _manifest(self, place, results):
-        everywhere = {key: text for key, text in self._everywhere.items() if not kept.is_place(key)}
+        everywhere = {key: text for key, text in self._everywhere.items() if not changes.is_place(key)}
         arms = {
             name: {
                 "config": arm.config,

@@ -78,7 +78,7 @@ def write_outcome(workdir, config, result):
     Args:
       workdir: the run's.
       config: its ConfigDict; strings, numbers and bools are shown as they are, tuples as text.
-      result: the contents of its results.json.
+      result: what its results.json will say of accuracies, and the step.
     """
     from tensorboardX import SummaryWriter
     from tensorboardX.summary import hparams

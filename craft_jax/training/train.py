@@ -138,15 +138,14 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         "notes": ["cost is not measured: the run was stopped before"],
     }
     correctness.write(workdir / "results.npz", correct)  # first: a finished run has both
+    if config.log.tensorboard:
+        write_outcome(workdir, config, result)  # likewise
     # The accuracies are what the run was for: a measurement that fails, or is killed, finds them on disk.
     results.write(config, workdir, dataset, teacher, result)
     result["notes"] = notes = []
     student, shape = jax.device_get(variables), dataset.train_images.shape[1:]
     result["cost"] = cost.optional("cost", lambda: cost.measure(run.student, student, shape, notes), notes)
-    written = results.write(config, workdir, dataset, teacher, result)
-    if config.log.tensorboard:
-        write_outcome(workdir, config, written)
-    return written
+    return results.write(config, workdir, dataset, teacher, result)
 
 
 def _check_stages(config, dataset, known):

@@ -122,15 +122,34 @@ def metrics(path, method, seed):
     path.write_text("\n".join(lines) + "\n")
 
 
+def calibration_bins(correct):
+    """A result's "calibration_bins", of so many right images of 40."""
+    bins = {"count": [0] * 14 + [40], "confidence": [0.0] * 14 + [36.0], "correct": [0] * 14 + [correct]}
+    return {"clean": bins, "corrupted": bins}
+
+
+def features(folder):
+    """Write features.json beside a whole result."""
+    cka = {"clean": [1.0, 0.9, 0.8], "fog": [[0.9 - i / 10, 0.8, 0.7] for i in range(5)]}
+    parts = {"fragility": [i / 10 for i in range(10)], "error": [5.0 * i for i in range(10)]}
+    found = {"params_sha256": "a" * 64, "examples": 40, "cka": cka}
+    write(folder / "features.json", found | {"fragility": {**parts, "correlation": 0.5}})
+
+
 def whole_study(folder, arms, seeds, planned=(), baseline="", **changes):
     """Write a study with all that a page shows; `arms` is {arm: (method, robust accuracy)}."""
     results = {}
     for arm, (method, robust) in arms.items():
         random = np.random.RandomState(zlib.crc32(arm.encode()))
         levels = robust + random.normal(0, 0.6, seeds)
-        results[arm] = {s: whole_result(arm, method, s, level) for s, level in enumerate(levels)}
+        results[arm] = {
+            s: whole_result(arm, method, s, level, calibration_bins=calibration_bins(20))
+            for s, level in enumerate(levels)
+        }
     path = study(folder, results, planned, baseline, **changes)
     for arm, (method, _) in arms.items():
         for seed in range(seeds):
             metrics(folder / arm / f"seed{seed}" / "metrics.jsonl", method, seed)
+            if method != "erm":
+                features(folder / arm / f"seed{seed}")
     return path

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from craft_jax import corruptions, losses, models
+from craft_jax import corruptions, losses, models, streams
+from craft_jax.errors import CheckpointError
 from craft_jax.evaluation.images import corruption_keys
 from craft_jax.report import __main__ as report
 from craft_jax.report import features, studies
@@ -77,6 +78,22 @@ def test_the_heatmap_is_the_mean_over_the_seeds_that_have_it(tmp_path):
     assert curve.spec is None and "did not record" in curve.missing
 
 
+@pytest.mark.parametrize("own", [[], {"params_sha256": "0"}, {"cka": {"clean": [1.0]}, "examples": 8}])
+def test_a_file_that_is_none_of_features_is_named(tmp_path, own):
+    found = studies.read(study(tmp_path, {"kd": {0: result(0)}}))
+    write(found.runs[0].path.with_name("features.json"), own)
+    with pytest.raises(CheckpointError, match=r"seed0/features\.json: not the features of a run"):
+        aligned.figures(found)
+
+
+def test_no_correlation_is_no_rise(tmp_path):
+    found = studies.read(study(tmp_path, {"kd": {0: result(0, params_sha256="0")}}))
+    parts = {"fragility": [0.1] * 10, "error": [0.0] * 10, "correlation": None}
+    own = {"params_sha256": "0", "examples": 8, "cka": cka(1.0), "fragility": parts}
+    write(found.runs[0].path.with_name("features.json"), own)
+    assert aligned.figures(found)[1].alt == "Error against movement: undefined."
+
+
 def test_the_calibration_curve_pools_seeds(tmp_path):
     bins = {"count": [0, 4], "confidence": [0.0, 3.0], "correct": [0, 2]}
     other = {"count": [0, 1], "confidence": [0.0, 1.0], "correct": [0, 0]}
@@ -95,7 +112,7 @@ def test_runs_that_have_no_features_are_refused(tmp_path, capsys):
     assert "nowhere/config.json: no such file" in capsys.readouterr().err
 
 
-def test_a_student_that_is_its_own_teacher_is_aligned_everywhere(tmp_path, digits, monkeypatch):
+def test_a_student_that_is_its_own_teacher_is_aligned_everywhere(tmp_path, digits, monkeypatch, capsys):
     config = small_config("erm")
     model = models.build("tiny", 10, dtype="float32", mean=digits.mean, std=digits.std, precision="default")
     variables = jax.device_get(model.init(jax.random.key(0), (1, 16, 16, 3)))
@@ -103,6 +120,11 @@ def test_a_student_that_is_its_own_teacher_is_aligned_everywhere(tmp_path, digit
     monkeypatch.setattr(features.predict, "load", lambda workdir: student)
     monkeypatch.setattr(features.data, "load", lambda config: digits)
     monkeypatch.setattr(features.teachers, "known", lambda config, workdir, dataset: student)
+    measured = {"data": {"fingerprint": digits.fingerprint}, "draws": streams.DRAWS}
+    write(tmp_path / "results.json", result(**measured | {"draws": "other"}))
+    assert report.main(["features", str(tmp_path), "--examples=20"]) == 2
+    assert "results.json: measured on other draws than there are now" in capsys.readouterr().err
+    write(tmp_path / "results.json", result(**measured))
     assert report.main(["features", str(tmp_path), "--examples=20"]) == 0
     found = json.loads((tmp_path / "features.json").read_text())
     assert found["cka"] == {"clean": [1.0] * 3, "contrast": [None] * 4 + [[1.0] * 3]}
@@ -118,3 +140,6 @@ def test_a_student_that_is_its_own_teacher_is_aligned_everywhere(tmp_path, digit
     )
     wrong = np.argmax(moved.logits, axis=1) != digits.test_labels[:20]
     assert np.mean(found["fragility"]["error"]) == pytest.approx(100 * np.mean(wrong))
+    monkeypatch.setattr(features._Features, "stages", lambda self: [3, 4])
+    assert report.main(["features", str(tmp_path), "--examples=20"]) == 2
+    assert "a student of 3 stages and a teacher of 4" in capsys.readouterr().err

@@ -3,10 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
-from craft_jax.report import sections, studies
-from craft_jax.report.page import accuracies, build, corrupted, render
+from craft_jax import streams
+from craft_jax.report import __main__ as report
+from craft_jax.report import compare, sections, studies
+from craft_jax.report.page import accuracies, build, corrupted, images, render
 from tests.report import chromium, fabricated
 
 pytestmark = pytest.mark.skipif(
@@ -79,7 +82,7 @@ def test_it_is_quiet_and_fits(browser, page, width, scheme):
     assert browser.errors == []
     assert set(browser.requests) == {page.resolve().as_uri()}
     assert browser.run("document.documentElement.scrollWidth") <= width
-    assert count(browser, "figure.figure .plot svg") == count(browser, "figure.figure") >= 15
+    assert count(browser, "figure.figure .plot svg") == count(browser, "figure.figure") >= 18
     too_wide = "svg => svg.width.baseVal.value > svg.closest('.plot').clientWidth + 1"
     found = f"[...document.querySelectorAll('.plot svg')].filter({too_wide})"
     assert browser.run(f"{found}.map(svg => svg.closest('figure').id)") == []
@@ -136,6 +139,13 @@ def test_tables_sort_and_filter(browser):
 
 
 @in_browser
+def test_text_is_not_sorted_as_numbers(browser):
+    assert browser.run("compare('7f', '7a', false)") > 0
+    assert browser.run("['10', '-2', '9'].sort((a, b) => compare(a, b, true))") == ["-2", "9", "10"]
+    assert browser.run("['-', ''].every(text => isMissing(text, true)) && !isMissing('-', false)")
+
+
+@in_browser
 def test_hovering_shows_values(browser):
     browser.look(1400)
     browser.run("drawAll()")
@@ -162,6 +172,44 @@ def test_what_stands_beside_the_page(page):
     linked = set(re.findall(r'href="((?:figures|tables)/[^"]+)"', page.read_text()))
     there = {str(path.relative_to(page.parent)) for path in page.parent.glob("*/*")}
     assert linked == there and len(linked) > 40
+
+
+def test_a_study_with_everything_lacks_no_figure_but_images(page):
+    text = page.read_text()
+    for name in ("alignment", "fragility", "curve", "calibration", "reliability", "planned"):
+        assert f'<figure class="figure wide" id="s0-{name}"' in text or f'id="s0-{name}"><h3>' in text
+    assert re.findall('<figure class="absent" id="s0-([a-z]+)"', text) == ["images"]
+
+
+def test_two_runs_on_a_page(tmp_path, digits, monkeypatch):
+    """With the images that changed sides, from the data set as it was when they were measured."""
+    monkeypatch.setattr(images.data, "load", lambda config: digits)
+    monkeypatch.setattr(render, "write", touch)
+    data = {"data": {"fingerprint": digits.fingerprint}, "draws": streams.DRAWS, "examples": 40}
+    right = {"kd": np.arange(40) < 30, "erm": np.arange(40) < 24}
+    for name, bits in right.items():
+        accuracy = 100 * float(bits.mean())
+        levels = {"corruptions": {"contrast": [None] * 4 + [accuracy]}, "robust_accuracy": accuracy}
+        one = fabricated.whole_result(name, name, 0, 50.0, clean_accuracy=accuracy, **levels, **data)
+        one["config"]["eval"]["max_examples"] = 0
+        fabricated.write(tmp_path / name / "results.json", one)
+        fabricated.correctness(tmp_path / name / "results.npz", {"clean": bits, "contrast/5": bits})
+        fabricated.metrics(tmp_path / name / "metrics.jsonl", name, 0)
+    paths = [str(tmp_path / name) for name in right]
+    out = tmp_path / "out"
+    assert report.main(["compare", *paths, f"--out={out}"]) == 0
+    text = (out / "index.html").read_text()
+    assert "2 images right by kd (seed 0), wrong by erm (seed 0), and 0 images" in text
+    assert (out / "figures" / "images.png").read_bytes().startswith(b"\x89PNG")
+    assert not re.findall('<figure class="absent" id="([^"]+)"', text)
+    data["draws"] = "others"
+    for name in right:
+        fabricated.write(
+            tmp_path / name / "results.json",
+            json.loads((tmp_path / name / "results.json").read_text()) | data,
+        )
+    missing = images.of_runs(*compare.read(paths).runs).missing
+    assert missing == "not shown: its images cannot be made again, other draws now"
 
 
 def test_figures_are_files_in_light_colours(tmp_path):

@@ -359,13 +359,16 @@ def test_adapted_evaluations_are_a_section_of_their_own(tmp_path, capsys):
             beside = folder / arm / f"seed{seed}" / "eval"
             write(beside / "tent.json", result(seed, robust=value, adaptation=tent))
             write(beside / "other.json", result(seed, robust=1.0))
+    earlier = result(2, robust=1.0, adaptation=tent, params_sha256="of an earlier step")
+    write(folder / "erm" / "seed2" / "eval" / "tent.json", earlier)
     other = {**tent, "settings": tent["settings"] | {"adaptation_batch_size": 50}}
     write(folder / "kd" / "seed2" / "eval" / "tent.json", result(2, robust=10.0, adaptation=other))
     capsys.readouterr()
     assert made(tmp_path, folder) == before
     out = capsys.readouterr().out
-    assert "trial-tent: 5 of 6 runs. Adapted to the test images: " in out
+    assert "trial-tent: 4 of 6 runs. Adapted to the test images: " in out
     assert "left out: kd seed 2, other adaptation than most of its arm" in out
+    assert "left out: erm seed 2, of other parameters than the run's own result" in out
     assert "trial-other: 6 of 6 runs. The same students, evaluated once more." in out
     folder = tmp_path / "out" / "evaluations" / "trial-tent" / "tables"
     names = ("arms", "differences")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from craft_jax import streams
-from craft_jax.config import reader, tree
+from craft_jax.config import changes, tree
 from craft_jax.errors import CheckpointError
 from craft_jax.study import Arm, Study, kept, plan
 
@@ -41,13 +41,8 @@ def test_a_key_that_comes_later_changes_no_name(tmp_path, monkeypatch):
     run = run_of(tmp_path)
     before = kept.name_of(run, SHA)
 
-    def with_another(spec):
-        config = load(spec).unlock()
-        config.brand_new = 3
-        return config.lock()
-
-    load = reader.load
-    monkeypatch.setattr(kept.reader, "load", with_another)
+    with_another = {**changes.defaults(), "brand_new": 3}
+    monkeypatch.setattr(changes, "defaults", lambda: with_another)
     assert kept.name_of(run, SHA) == before
     later = run.config.copy_and_resolve_references().unlock()
     later.brand_new = 3

@@ -38,17 +38,20 @@ def primary(study):
     rows = points.spreads(study, ("primary metric",), lambda result, _: result.get("primary_metric"))
     if not rows:
         return spec.absent("primary", "Primary metric", "no run with corruptions is done yet")
-    weights = next(iter(_weights(study)), (0.25, 0.75))
-    made_of = f"{weights[0]:g} of clean and {weights[1]:g} of robust accuracy"
+    found = set(_weights(study))
+    made_of = "a weighted mean of clean and robust accuracy; the weights are each run's own"
+    if len(found) == 1 and () not in found:
+        made_of = "{:g} of clean and {:g} of robust accuracy".format(*found.pop())
     says = f"{made_of}; the paper leaves its own undefined. {_HOW}"
     alt = f"In points. {points.said(rows, 'primary metric')}."
     return spec.Figure("primary", "Primary metric", says, points.dots(study, rows, "points", alt), alt)
 
 
 def _weights(study):
+    """The weights of each run that counts; () where it does not say them."""
     for run in study.runs:
-        if weights := run.result.get("config", {}).get("eval", {}).get("primary_weights"):
-            yield weights
+        if not run.fault:
+            yield tuple(run.result["config"].get("eval", {}).get("primary_weights", ()))
 
 
 def parts(study):
@@ -81,9 +84,8 @@ def pairwise(study):
                             "baseline": other,
                             "measure": metric,
                             "value": spread.mean,
-                            "low": spread.low,
-                            "high": spread.high,
                             "n": spread.n,
+                            **points.ends(spread.low, spread.high),
                         }
                     )
     if not rows:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from craft_jax import corruptions, files
+from craft_jax.errors import CheckpointError
 from craft_jax.report import features
 from craft_jax.report.page import spec
 
@@ -17,11 +18,27 @@ def figures(study):
 
 
 def _read(run):
-    """What `craft_jax.report.features` wrote of this very student; None where it did not."""
+    """What `craft_jax.report.features` wrote of this very student; None where it did not.
+
+    Raises:
+      CheckpointError: the file there is something else.
+    """
     beside = run.path.with_name(features.FILE)
     path = beside if run.path.name == "results.json" else run.path.with_suffix(f".{features.FILE}")
-    own = files.read_json(path) if path.exists() else None
-    return own if own and own["params_sha256"] == run.result.get("params_sha256") else None
+    if not path.exists():
+        return None
+    own = files.read_json(path)
+    try:
+        cells, parts = [value for _, value in _cells(own["cka"])], own["fragility"]
+        tenths = [value for pair in zip(parts["fragility"], parts["error"], strict=True) for value in pair]
+        numbers = [own["examples"], *cells, *tenths, parts["correlation"] or 0]
+        is_whole = cells and tenths and all(isinstance(value, int | float) for value in numbers)
+        is_own = own["params_sha256"] == run.result.get("params_sha256")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        is_whole = False
+    if not is_whole:
+        raise CheckpointError(f"{path}: not the features of a run; allowed: what `report features` writes")
+    return own if is_own else None
 
 
 def alignment(study, found):
@@ -132,14 +149,14 @@ def fragility(study, found):
     }
     said = {arm: [own["fragility"]["correlation"] for own in runs] for arm, runs in found.items()}
     known = {arm: np.mean(values) for arm, values in said.items() if None not in values}
-    ranks = ", ".join(f"{arm} {value:+.2f}" for arm, value in known.items())
+    ranks = ", ".join(f"{arm} {value:+.2f}" for arm, value in known.items()) or "undefined"
     says = (
         "Images in ten equal parts by how far corruptions move the teacher's embedding (mean length, of unit "
         f"vectors); the student's error on their corrupted copies; a line a run. Rank correlation over "
         f"images: {ranks}."
     )
     alt = f"The student's error rises with the teacher's movement, as rank correlations say: {ranks}."
-    alt = alt if all(value > 0 for value in known.values()) else f"Error against movement: {ranks}."
+    alt = alt if known and all(value > 0 for value in known.values()) else f"Error against movement: {ranks}."
     return spec.Figure("fragility", title, says, spec.chart(rows, body, 300, alt), alt)
 
 

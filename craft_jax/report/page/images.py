@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from craft_jax import corruptions, data, files
 from craft_jax.config import tree
 from craft_jax.errors import CraftError
-from craft_jax.evaluation import correctness, targets
+from craft_jax.evaluation import targets
 from craft_jax.evaluation.images import corruption_keys
-from craft_jax.report import measures, pairs
+from craft_jax.report import comparisons, measures, pairs
 from craft_jax.report.page import spec
 from craft_jax.report.studies import Comparison
 
@@ -42,13 +42,18 @@ def _robust(study, arm):
 
 
 def of_runs(ours, theirs):
-    """The picture of two runs that were measured alike; likewise.
+    """The picture of two runs; likewise. It is absent where they were not measured alike.
 
     Args:
       ours, theirs: studies.Runs, whose results have per-image correctness beside them.
     """
+    if different := measures.differing(ours.result, theirs.result):
+        return spec.absent(NAME, TITLE, f"not compared image by image: other {', '.join(different)}")
     try:
-        changed = choose(*(correctness.read(run.path.with_suffix(".npz")) for run in (ours, theirs)))
+        right, why_not = comparisons.image_by_image((ours, theirs), "robust")
+        if why_not:
+            return spec.absent(NAME, TITLE, f"not compared image by image: {why_not}")
+        changed = choose(*right)
         if not any(changed):
             return spec.absent(NAME, TITLE, "both students get the same images right")
         tiles = [_tiles(ours, rows) for rows in changed]
@@ -99,6 +104,8 @@ def _tiles(run, rows):
     if run.result["source"] != "regenerated":
         raise CraftError("its corrupted images are files")
     dataset = data.load(config)
+    if changed := measures.changed_since(run.result, dataset):
+        raise CraftError(f"its images cannot be made again, other {', '.join(changed)} now")
     images, labels = targets.clean_images(config, dataset, None, config.eval.split)
     tiles = []
     for name, severity, index in rows:

@@ -132,11 +132,10 @@ function mark(row, reason, out) {
 
 const numberOf = (text) => Number.parseFloat(text.replace("−", "-").replace(/^[[<\s]+/, ""));
 
-function compare(a, b) {
-  const [x, y] = [numberOf(a), numberOf(b)];
-  if (Number.isNaN(x) || Number.isNaN(y)) return a.localeCompare(b, "en", { numeric: true });
-  return x - y;
-}
+// In a column of text "0123abc" is no number; in one of numbers what is none stands last.
+const isMissing = (text, numeric) => text === "" || (numeric && Number.isNaN(numberOf(text)));
+const compare = (a, b, numeric) =>
+  numeric ? numberOf(a) - numberOf(b) : a.localeCompare(b, "en", { numeric: true });
 
 for (const box of document.querySelectorAll(".table")) {
   const body = box.querySelector("tbody");
@@ -150,8 +149,8 @@ for (const box of document.querySelectorAll(".table")) {
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       const text = (row) => row.cells[column].firstChild?.textContent ?? "";
       const [filled, empty] = [[], []];
-      for (const row of body.rows) (text(row) === "" ? empty : filled).push(row);
-      filled.sort((a, b) => (up ? 1 : -1) * compare(text(a), text(b)));
+      for (const row of body.rows) (isMissing(text(row), numeric) ? empty : filled).push(row);
+      filled.sort((a, b) => (up ? 1 : -1) * compare(text(a), text(b), numeric));
       body.replaceChildren(...filled, ...empty);
     });
   });

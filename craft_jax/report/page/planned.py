@@ -3,7 +3,7 @@
 import numpy as np
 
 from craft_jax.report import comparisons, pairs
-from craft_jax.report.page import spec
+from craft_jax.report.page import points, spec
 
 _TITLE = "Planned comparisons"
 
@@ -49,8 +49,7 @@ def _rows(study, planned, name, cells):
     p = cells["p_holm"]
     yield {
         **{**head, "kind": "mean", "value": cells["difference"], "n": cells["n"]},
-        **{"low": cells["difference"] if low is None else low},
-        **{"high": cells["difference"] if high is None else high},
+        **points.ends(low, high),
         "said": "" if p is None else ", p < 0.0001" if p < 1e-4 else f", p = {p:.2g}",
     }
 

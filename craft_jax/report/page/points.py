@@ -28,9 +28,14 @@ def spreads(study, names, value):
 
 
 def mean(values):
+    """The cells of a mean: "value", "n", and "low" and "high" of its interval where it has one."""
     spread = statistics.spread(values)
-    low, high = (spread.mean, spread.mean) if spread.low is None else (spread.low, spread.high)
-    return {"value": spread.mean, "low": low, "high": high, "n": spread.n}
+    return {"value": spread.mean, "n": spread.n, **ends(spread.low, spread.high)}
+
+
+def ends(low, high):
+    """{"low", "high"} of an interval; {} of none, since a null is drawn and told as a 0."""
+    return {} if low is None else {"low": low, "high": high}
 
 
 def dots(study, rows, title, alt, digits=1, least=260):

@@ -218,8 +218,8 @@ def histogram(study, logs):
     )
     drawn = spec.multiples(rows, "arm", arms, body, 120, 170, alt)
     says = (
-        "Of the images of the last tenth of the logged steps, all seeds together. A score at 0 or 1 for all "
-        "does nothing."
+        "Of the images of the last tenth of the logged steps (of a kept result: of the lines that are kept), "
+        "all seeds together. A score at 0 or 1 for all does nothing."
     )
     return spec.Figure("reliability", title, says, drawn, alt)
 
