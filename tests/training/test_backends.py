@@ -1,12 +1,10 @@
 """Runs on another backend than the CPU: what a plug-in lacks, what fails, what a GPU would round."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import pytest
 
-from craft_jax import models
+from craft_jax import files, models
 from craft_jax.evaluation import cost
 from craft_jax.runs import results
 from craft_jax.training import step, train
@@ -16,7 +14,7 @@ from tests.programs import equations, precisions
 
 
 def on_disk(workdir):
-    return json.loads((workdir / "results.json").read_text())
+    return files.read_json(workdir / "results.json")
 
 
 # ---- a plug-in backend, as CUDA is ----

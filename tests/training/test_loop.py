@@ -43,7 +43,7 @@ def test_several_steps_a_dispatch_are_the_single_ones(make_config, digits, tmp_p
 
 
 def test_the_step_that_is_not_finite_is_told(make_config, digits, tmp_path, monkeypatch):
-    config = make_config("erm", epochs=4, **{"optimizer.learning_rate": 1e30, "log.every_steps": 16})
+    config = make_config("erm", epochs=4, **{"optimizer.learning_rate": 1e18, "log.every_steps": 16})
     stopped = {}
     for together in (1, 4):
         monkeypatch.setitem(loop._TOGETHER, "cpu", together)

@@ -78,6 +78,7 @@ def dots(study, rows, title, alt, digits=1, least=260):
 
 
 def said(rows, measure, digits=1):
+    """The means of a measure in words, for those who do not see the figure."""
     means = [row for row in rows if row["kind"] == "mean" and row["measure"] == measure]
     return f"{measure}: " + ", ".join(f"{row['arm']} {row['value']:.{digits}f}" for row in means)
 
