@@ -71,7 +71,7 @@ def read(paths):
         run._replace(arm=name) for run, name in zip(runs, _short([run.arm for run in runs]), strict=True)
     )
     return Study(
-        f"{first.arm} against {second.arm}", "", (first.arm, second.arm), second.arm, (), tuple(runs)
+        f"{first.arm} against {second.arm}", "", (first.arm, second.arm), second.arm, (), (first, second)
     )
 
 

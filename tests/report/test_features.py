@@ -116,7 +116,7 @@ def test_a_student_that_is_its_own_teacher_is_aligned_everywhere(tmp_path, digit
     config = small_config("erm")
     model = models.build("tiny", 10, dtype="float32", mean=digits.mean, std=digits.std, precision="default")
     variables = jax.device_get(model.init(jax.random.key(0), (1, 16, 16, 3)))
-    student = predict.Predictor(model, variables, config, 0)
+    student = predict.Predictor(model, variables, config, 0, digits.mean, digits.std)
     monkeypatch.setattr(features.predict, "load", lambda workdir: student)
     monkeypatch.setattr(features.data, "load", lambda config: digits)
     monkeypatch.setattr(features.teachers, "known", lambda config, workdir, dataset: student)
