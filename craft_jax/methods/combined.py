@@ -8,10 +8,11 @@ alone, so that plain KD + CRAFT's contrastive term is a sum too.
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from craft_jax.errors import MethodError
 from craft_jax.methods.common import Method, Terms, cross_entropy
@@ -24,7 +25,7 @@ def combined(registry: Mapping[str, Method]) -> Method:
     return Method(**{name: functools.partial(f, registry) for name, f in zip(names, functions, strict=True)})
 
 
-def parts(registry, config):
+def parts(registry: Mapping[str, Method], config: ConfigDict) -> Iterator[tuple[str, Method, ConfigDict]]:
     """(name, Method, its configuration) of each method of the sum."""
     for name in config.combined.methods:
         own = config

@@ -370,7 +370,7 @@ def test_help(capsys, monkeypatch):
     for path in (ROOT / "configs").glob("[!_]*.py"):
         first_line = path.read_text().split("\n")[0].removeprefix('"""').removesuffix('"""')
         assert f"configs/{path.name}" in text and first_line in text
-    for name, preset in reader.import_file(ROOT / "configs" / "default.py").PRESETS.items():
+    for name, preset in reader.import_file(ROOT / "configs" / "_presets.py").PRESETS.items():
         assert f":{name} " in text and preset.__doc__.split("\n")[0] in text
 
 
