@@ -15,6 +15,20 @@ _FLAGS = (
 )
 _SECONDS = 240  # on a machine that does much else
 
+_MIDDLE = """async (selector) => {
+  let last = "";
+  for (;;) {
+    const one = document.querySelector(selector);
+    one.scrollIntoView({block: "center", inline: "center", behavior: "instant"});
+    const box = one.getBoundingClientRect();
+    const at = [box.x + box.width / 2, box.y + box.height / 2];
+    const met = document.elementFromPoint(...at);
+    if (last === String(at) && met && (one.contains(met) || met.contains(one))) return at;
+    last = String(at);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+}"""
+
 
 class Browser:
     """A browser with one page; what goes wrong in it is kept.
@@ -136,8 +150,5 @@ class Browser:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def _middle(self, selector):
-        return self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            "e.scrollIntoView({block: 'center', inline: 'center'}); const r = e.getBoundingClientRect();"
-            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
-        )
+        # Figures that are drawn meanwhile push the page down: only what is met there twice in turn stays there.
+        return self.run(f"({_MIDDLE})({json.dumps(selector)})")
