@@ -63,6 +63,8 @@ def _defaults():
     optimizer.learning_rate = 0.1  # cosine decay to 0, a step at a time, no warm-up
     optimizer.momentum = 0.9
     optimizer.weight_decay = 5e-4  # added to the gradient, on every trained parameter
+    optimizer.skip_nonfinite = 0  # skip so many updates of the student at most whose loss or gradient is not
+    # finite; the next such one stops the run, with 0 the first
 
     config.views = views = ml_collections.ConfigDict()
     views.count = 2  # M, the views beside the clean one

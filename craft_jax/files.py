@@ -8,10 +8,12 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import uuid
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ import numpy as np
 from craft_jax.errors import CheckpointError
 
 SEAL = "sha256"
+_LARGEST_JSON = 2**27  # bytes; the largest that is written here has less than one in a hundred of them
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @contextlib.contextmanager
@@ -92,10 +96,12 @@ def is_sealed(path):
 
 def _parsed(path):
     try:
+        if (size := Path(path).stat().st_size) > _LARGEST_JSON:
+            raise ValueError(f"{size} bytes; allowed: {_LARGEST_JSON}")
         return json.loads(Path(path).read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; is its directory a run's workdir?") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
 
 
@@ -106,13 +112,49 @@ def read_npz(path):
       CheckpointError: no such file, or not an .npz file of arrays.
     """
     try:
+        check_npz(path)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays.items())
+            found = dict(arrays.items())
+        if strangers := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{strangers[0]} is no array")
+        return found
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except Exception as error:  # a damaged archive raises errors of a dozen kinds
         said = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path}: not readable as an .npz file of arrays ({said})") from error
+
+
+def memory():
+    """Bytes of main memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_npz(path):
+    """Check what an .npz file claims to hold before room is made for any of it: its arrays' headers say how
+    much, a zip file's index how much there is, and a few bytes can be packed so as to fill any memory.
+
+    Raises:
+      ValueError: an array's header claims another size than it has, or all have more than the memory.
+      OSError, zipfile.BadZipFile: the file cannot be read, or is no zip file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        total = sum(member.file_size for member in archive.infolist())
+        if total > memory():
+            raise ValueError(f"unpacked it would have {total} bytes; this machine has {memory()} of memory")
+        for member in archive.infolist():
+            try:
+                with archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    # 3.0 is of records with names outside Latin-1: none that is read here.
+                    header = _HEADERS.get(version, lambda file: ((-1,), None, np.dtype("u1")))
+                    shape, _, dtype = header(file)
+                    claimed, has = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+            except Exception:  # no array, or a damaged one: `np.load` too stops at its header
+                continue
+            # Objects are pickled, of any length: `np.load` refuses them.
+            if claimed != has and not dtype.hasobject:
+                raise ValueError(f"{member.filename}: its header claims {claimed} bytes, it has {has}")
 
 
 def check_writable(directory):

@@ -31,9 +31,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from craft_jax import data, files, models
+from craft_jax import data, errors, files, models
 from craft_jax.config import command, reader, rules, tree
-from craft_jax.errors import CheckpointError, ConfigError, CraftError
+from craft_jax.errors import CheckpointError, ConfigError
 from craft_jax.evaluation import correctness, evaluate, probe, targets
 from craft_jax.mesh import make_mesh, replicated_on
 from craft_jax.models import vit
@@ -44,32 +44,29 @@ METHOD = "import"  # how its result says that it was trained: not here
 _UNKNOWN = "imported: how, and on which images and corruptions, it was trained is not known here"
 
 
-def main(argv=None):
+@errors.command
+def main(argv):
     """Import one file; returns the exit status."""
-    try:
-        options, overrides = _parse(sys.argv[1:] if argv is None else argv)
-        config = _config(options, overrides)
-        tensors = foreign.header(options.file)
-        if not options.dry_run:
-            files.check_writable(Path(options.out).absolute().parent)  # now: the rest may take minutes
-        canary.check()
-        dataset = data.load(config)
-        model = _build(config, dataset, options)
-        abstract = _abstract(model, dataset)
-        found = foreign.mapping(options.file, options.network, tensors, abstract)
-        print(_told(options, found, tensors))
-        if options.dry_run:
-            return 0
-        variables, notes = foreign.read(options.file, found), [_UNKNOWN]
-        if found.absent:
-            print(f"fitting a linear classifier to {len(dataset.train_labels)} training images", flush=True)
-            variables, more = probe.with_head(model, variables, dataset, config.eval.batch_size)
-            print("".join(f"{note}\n" for note in more), end="")
-            notes += more
-        result = _write(config, dataset, model, variables, options, notes)
-    except CraftError as error:
-        print(f"craft_jax: {error}", file=sys.stderr)
-        return error.status
+    options, overrides = _parse(argv)
+    config = _config(options, overrides)
+    tensors = foreign.header(options.file)
+    if not options.dry_run:
+        files.check_writable(Path(options.out).absolute().parent)  # now: the rest may take minutes
+    canary.check()
+    dataset = data.load(config)
+    model = _build(config, dataset, options)
+    abstract = _abstract(model, dataset)
+    found = foreign.mapping(options.file, options.network, tensors, abstract)
+    print(errors.printable(_told(options, found, tensors)))
+    if options.dry_run:
+        return 0
+    variables, notes = foreign.read(options.file, found), [_UNKNOWN]
+    if found.absent:
+        print(f"fitting a linear classifier to {len(dataset.train_labels)} training images", flush=True)
+        variables, more = probe.with_head(model, variables, dataset, config.eval.batch_size)
+        print("".join(f"{note}\n" for note in more), end="")
+        notes += more
+    result = _write(config, dataset, model, variables, options, notes)
     print(
         f"{result['clean_accuracy']:.2f}% of {result['clean_examples']} test images; written to {options.out}"
     )

@@ -8,30 +8,27 @@ from craft_jax.training import interrupt
 if __name__ == "__main__":
     interrupt.listen()  # before the imports that take seconds
 
+from craft_jax import errors
 from craft_jax.config import command
-from craft_jax.errors import CraftError
 from craft_jax.evaluation.evaluate import evaluate_workdir
 from craft_jax.report import summary
 from craft_jax.runs import canary, compilation_cache
 from craft_jax.training.train import train_and_evaluate
 
 
-def main(argv=None):
+@errors.command
+def main(argv):
     """Run one command; returns the exit status: 0, or that of the CraftError whose text it prints."""
-    try:
-        options = command.parse(sys.argv[1:] if argv is None else argv)
-        if options.config.compilation_cache:
-            compilation_cache.use()
-        canary.check()
-        if options.mode == "train":
-            result = train_and_evaluate(options.config, options.workdir)
-            written = Path(options.workdir) / "results.json"
-        else:
-            result, written = evaluate_workdir(options.config, options.workdir, options.eval_name)
-    except CraftError as error:
-        print(f"craft_jax: {error}", file=sys.stderr)
-        return error.status
-    print(summary.text(result))
+    options = command.parse(argv)
+    if options.config.compilation_cache:
+        compilation_cache.use()
+    canary.check()
+    if options.mode == "train":
+        result = train_and_evaluate(options.config, options.workdir)
+        written = Path(options.workdir) / "results.json"
+    else:
+        result, written = evaluate_workdir(options.config, options.workdir, options.eval_name)
+    print(errors.printable(summary.text(result)))
     print(f"results are in {written}")
     return 0
 

@@ -27,6 +27,9 @@ overrides
   --config.KEY=VALUE sets a key of the configuration, e.g. --config.seed=1 --config.dealign.weight=0.
   A tuple is VALUE,VALUE. configs/default.py lists every key with its meaning.
 
+debugging
+  --debug shows, above the message of a fault, where in the code it was found.
+
 exit status
   0   done
   2   something to put right: the message says what

@@ -252,6 +252,7 @@ _RANGES = {
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.momentum": _MOMENTUM,
     "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.skip_nonfinite": _NOT_NEGATIVE,
     "views.count": _NOT_NEGATIVE,
     "views.lanes": _POSITIVE,
     "augmix.severity": ("an integer in [1, 10]", lambda v: 1 <= v <= 10),

@@ -61,6 +61,7 @@ _ADDED = {
         **{"split": "", "adaptation": "none", "adaptation_batch_size": 200},
         **{"adaptation_prior": 16.0, "adaptation_learning_rate": 1e-3},
     },
+    "optimizer": {"skip_nonfinite": 0},
     "reliability": {"source": "teacher"},
 }
 
@@ -116,6 +117,7 @@ def teacher_config(config):
     config.optimizer.learning_rate = config.teacher.learning_rate
     config.optimizer.momentum = config.teacher.momentum
     config.optimizer.weight_decay = config.teacher.weight_decay
+    config.optimizer.skip_nonfinite = 0
     config.teacher.checkpoint = ""
     config.views.ce_views = "clean"
     config.eval.reference = ""  # the student's

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from craft_jax import files
 from craft_jax.corruptions import LEAST_SIDE
 from craft_jax.data.dataset import Source
 from craft_jax.errors import DataError
@@ -74,6 +75,7 @@ def _read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
         )
     arrays, faults = {}, []
     try:
+        files.check_npz(path)
         with np.load(path, allow_pickle=False) as file:
             for key in KEYS:
                 if key not in file.files:
@@ -81,7 +83,10 @@ def _read(path: str) -> tuple[dict[str, np.ndarray], list[str]]:
                     faults.append(f"{key} is missing; the file holds: {found}")
                     continue
                 try:
-                    arrays[key] = file[key]
+                    array = file[key]
+                    if not isinstance(array, np.ndarray):  # NumPy gives what is no .npy file as bytes
+                        raise ValueError("not an array")
+                    arrays[key] = array
                 except Exception as error:  # pickled objects, a bad checksum, a cut stream
                     faults.append(f"{key} cannot be read: {error}")
     except (OSError, ValueError, zipfile.BadZipFile) as error:

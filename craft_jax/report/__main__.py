@@ -37,7 +37,8 @@ import os
 import sys
 from pathlib import Path
 
-from craft_jax.errors import ConfigError, CraftError
+from craft_jax import errors
+from craft_jax.errors import ConfigError
 from craft_jax.report import (
     beside,
     compare,
@@ -52,9 +53,9 @@ from craft_jax.report import (
 from craft_jax.report.page import build, render
 
 
-def main(argv=None):
+@errors.command
+def main(argv):
     """Print the tables, or draw the gallery; returns the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["gallery"]:
         return gallery.main(argv[1:])
     if argv[:1] == ["features"]:
@@ -70,11 +71,7 @@ def main(argv=None):
     parser.add_argument("--out", metavar="OUT", help="write the statistics' tables below this folder")
     parser.add_argument("--reference", metavar="DIR", help="also mCE and relative mCE of runs against this")
     options = parser.parse_args(argv)
-    try:
-        text = "\n\n".join(_parts(options))
-    except CraftError as error:
-        print(f"craft_jax: {error}", file=sys.stderr)
-        return 2
+    text = errors.printable("\n\n".join(_parts(options)))
     try:
         print(text, flush=True)
     except BrokenPipeError:  # `| head` has read enough; Python would flush again as it leaves, and complain

@@ -7,13 +7,12 @@ with what requirements-report.txt names also as a page, OUT/index.html.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from craft_jax.config import tree
-from craft_jax.errors import CheckpointError, CraftError
+from craft_jax.errors import CheckpointError, printable
 from craft_jax.evaluation import robustness
 from craft_jax.report import arms, comparisons, formats, measures, provenance, statistics, tables
 from craft_jax.report.formats import Table
@@ -34,20 +33,16 @@ def main(argv):
     )
     parser.add_argument("--out", metavar="OUT", help="write tables and the page below this folder")
     options = parser.parse_args(argv)
-    try:
-        study = read(options.runs)
-        found = tables_of(study)
-        print("\n".join(formats.to_markdown(table) for table in found), flush=True)
-        if options.out:
-            origin = provenance.lines(study)
-            for table in (*found, provenance.table(study)):
-                formats.write(Path(options.out, "tables"), table._replace(notes=[*table.notes, *origin]))
-            print(f"tables: {Path(options.out, 'tables')}")
-            page = build.write_comparison(options.out, study, found) if render.is_there() else None
-            print(f"page: {page}" if page else f"no page: it needs `{render.INSTALL}`", flush=True)
-    except CraftError as error:
-        print(f"craft_jax: {error}", file=sys.stderr)
-        return 2
+    study = read(options.runs)
+    found = tables_of(study)
+    print(printable("\n".join(formats.to_markdown(table) for table in found)), flush=True)
+    if options.out:
+        origin = provenance.lines(study)
+        for table in (*found, provenance.table(study)):
+            formats.write(Path(options.out, "tables"), table._replace(notes=[*table.notes, *origin]))
+        print(f"tables: {Path(options.out, 'tables')}")
+        page = build.write_comparison(options.out, study, found) if render.is_there() else None
+        print(f"page: {page}" if page else f"no page: it needs `{render.INSTALL}`", flush=True)
     return 0
 
 

@@ -11,7 +11,6 @@ From a run's checkpoint and its teacher, on the images and the draws of the run'
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 import jax
@@ -20,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from craft_jax import data, files, losses
-from craft_jax.errors import ConfigError, CraftError
+from craft_jax.errors import ConfigError
 from craft_jax.evaluation import evaluate, metrics
 from craft_jax.mesh import make_mesh, replicated_on
 from craft_jax.report import measures
@@ -40,15 +39,11 @@ def main(argv):
     parser.add_argument("workdirs", nargs="+", metavar="DIR", help="finished runs with a teacher")
     parser.add_argument("--examples", type=int, default=500, help="the first so many images (500)")
     options = parser.parse_args(argv)
-    try:
-        if options.examples < PARTS:
-            raise ConfigError(f"--examples: {options.examples}; allowed: {PARTS} or more")
-        for workdir in options.workdirs:
-            files.write_json(Path(workdir) / FILE, of_run(workdir, options.examples))
-            print(f"{Path(workdir) / FILE}", flush=True)
-    except CraftError as error:
-        print(f"craft_jax: {error}", file=sys.stderr)
-        return 2
+    if options.examples < PARTS:
+        raise ConfigError(f"--examples: {options.examples}; allowed: {PARTS} or more")
+    for workdir in options.workdirs:
+        files.write_json(Path(workdir) / FILE, of_run(workdir, options.examples))
+        print(f"{Path(workdir) / FILE}", flush=True)
     return 0
 
 

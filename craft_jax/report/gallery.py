@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from craft_jax import corruptions, data
 from craft_jax.corruptions.settings import original_side
-from craft_jax.errors import CraftError, DataError
+from craft_jax.errors import DataError
 from craft_jax.evaluation.images import corruption_keys
 
 PHOTOGRAPHS = "photographs"
@@ -164,18 +164,14 @@ def main(argv=None):
     options = parser.parse_args(argv)
     if options.data_dir and options.data == PHOTOGRAPHS:
         parser.error("--data-dir: the photographs are scikit-learn's; allowed: with another --data")
-    try:
-        _check_out(options.out)
-        images = _images(options.data, options.data_dir, options.size)
-        original = _ORIGINAL[original_side(images.shape[1:])]
-        caption = (
-            f"{options.data}, {images.shape[1]} x {images.shape[2]}; settings of {original}; "
-            f"frost: {corruptions.frost_source()}"
-        )
-        _save(gallery(images, caption), options.out)
-    except CraftError as error:
-        print(f"craft_jax: {error}", file=sys.stderr)
-        return 2
+    _check_out(options.out)
+    images = _images(options.data, options.data_dir, options.size)
+    original = _ORIGINAL[original_side(images.shape[1:])]
+    caption = (
+        f"{options.data}, {images.shape[1]} x {images.shape[2]}; settings of {original}; "
+        f"frost: {corruptions.frost_source()}"
+    )
+    _save(gallery(images, caption), options.out)
     print(f"{options.out}: {caption}")
     return 0
 

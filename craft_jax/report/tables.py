@@ -46,12 +46,21 @@ def read(paths):
         directory = directory_of(path)
         result = files.read_json(Path(directory) / "results.json" if directory else path)
         if not isinstance(result, dict) or not {"status", "config", "method"} <= result.keys():
-            raise CheckpointError(
-                f"{f'{directory}/results.json' if directory else path}: not the result of a run; allowed: a "
-                "run's directory (which shows its evaluations too) or a file with what its results.json holds"
-            )
+            raise _no_result(directory, path)
         named.append((directory or (stem if stems.count(stem) == 1 else str(path)), result))
+        try:  # what the tables ask of it
+            one = named[-1:]
+            rows(one), footer(one), parts(one), list(shifted(one)), list(cues(one))
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            raise _no_result(directory, path) from error
     return named
+
+
+def _no_result(directory, path):
+    return CheckpointError(
+        f"{f'{directory}/results.json' if directory else path}: not the result of a run; allowed: a "
+        "run's directory (which shows its evaluations too) or a file with what its results.json holds"
+    )
 
 
 def directory_of(path):

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -115,7 +116,7 @@ class Checkpoints:
                 if found:  # those before it are looked at, and not loaded
                     _stored(place)
                 else:
-                    found = step, self._restored(place, abstract_state)
+                    found = step, _restored(self._workdir, place, abstract_state)
             except CheckpointDamaged as error:
                 damaged[step] = error
         if damaged and not found:
@@ -123,19 +124,6 @@ class Checkpoints:
         self._put_aside(damaged)
         _ = self._steps  # clears away what a process that died left half written
         return found
-
-    def _restored(self, place, abstract_state):
-        described, recorded = _stored(place)
-        with _reading(place):
-            stored = _leaves(described)
-        expected = _leaves(abstract_state)
-        if recorded and recorded["sha256"].keys() == expected.keys() != stored.keys():
-            raise CheckpointDamaged(f"{place}: {_DAMAGED} (other arrays than were saved)")
-        _check_leaves(place, stored, expected)
-        with _reading(place):
-            state = ocp.load(place, abstract_state, checkpointable_name=_ITEM)
-        _check_sums(self._workdir, place, state, recorded)
-        return state
 
     def _put_aside(self, damaged):
         """Move damaged steps out of the way of those that will have their numbers."""
@@ -160,6 +148,42 @@ def _steps_in(directory):
     with _reading(directory):
         names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
+def _restored(workdir, place, abstract_state):
+    described, recorded = _stored(place)
+    with _reading(place):
+        stored = _leaves(described)
+    expected = _leaves(abstract_state)
+    if recorded and recorded["sha256"].keys() == expected.keys() != stored.keys():
+        raise CheckpointDamaged(f"{place}: {_DAMAGED} (other arrays than were saved)")
+    _check_leaves(place, stored, expected)
+    with _reading(place):
+        state = ocp.load(place, abstract_state, checkpointable_name=_ITEM)
+    _check_sums(workdir, place, state, recorded)
+    return state
+
+
+def restore_before(workdir, step, abstract_state):
+    """The newest whole state of fewer than `step` steps; writes nothing.
+
+    Args:
+      workdir: a run's working directory.
+      step: how many steps are too many.
+      abstract_state: the expected tree of ShapeDtypeStructs with shardings.
+    Returns:
+      (step, state) as of `Checkpoints.restore`; None where there is none.
+    Raises:
+      CheckpointError: the stored tree has other leaves, or cannot be read now.
+    """
+    workdir = Path(workdir).absolute()
+    directory = workdir / "checkpoints"
+    for kept in (found for found in _steps_in(directory) if found < step):
+        try:
+            return kept, _restored(workdir, directory / str(kept), abstract_state)
+        except CheckpointDamaged as error:
+            print(f"note: {error}; going on from an earlier step", file=sys.stderr)
+    return None
 
 
 def _check_leaves(place, stored, expected):
@@ -194,6 +218,7 @@ def restore_student(workdir):
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     described, recorded = _stored(directory / str(step))
     with _reading(directory / str(step)):
+        _check_size(described)
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), described
         )
@@ -214,6 +239,13 @@ def _check_result(workdir, student, step):
         raise CheckpointDamaged(
             f"{workdir}/checkpoints: the newest, step {step}, is not the student that results.json is of"
         )
+
+
+def _check_size(described):
+    """Refuse a state that claims more than the memory: nothing else bounds that of an unknown run."""
+    claimed = sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(described))
+    if claimed > files.memory():
+        raise ValueError(f"it claims {claimed} bytes; this machine has {files.memory()} of memory")
 
 
 def _stored(place):

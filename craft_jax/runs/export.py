@@ -12,7 +12,6 @@ torch         torch.safetensors, a state dict of the same network in PyTorch und
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import jax
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from craft_jax import files
+from craft_jax import errors, files
 from craft_jax.errors import CraftError
 from craft_jax.models import torch_names, vit
 from craft_jax.runs import predict, weights
@@ -131,7 +130,8 @@ def serialize(student, input_shape):
     return bytes(jax_export.export(jax.jit(logits), platforms=PLATFORMS)(images).serialize())
 
 
-def main(argv=None):
+@errors.command
+def main(argv):
     """Export one run; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m craft_jax.export",
@@ -146,10 +146,6 @@ def main(argv=None):
     formats = options.formats.split(",")
     if unknown := [name for name in formats if name not in FORMATS]:
         parser.error(f"--formats: {', '.join(map(repr, unknown))} unknown; allowed: {', '.join(FORMATS)}")
-    try:
-        directory = export(options.workdir, formats)
-    except CraftError as error:
-        print(f"craft_jax: {error}", file=sys.stderr)
-        return 2
+    directory = export(options.workdir, formats)
     print(f"written to {directory}")
     return 0

@@ -88,9 +88,15 @@ def load(workdir, dtype="", precision=""):
     >>> predict = load("runs/demo/craft")  # doctest: +SKIP
     >>> predict(images).argmax(-1)  # doctest: +SKIP
     """
-    config = tree.from_json(files.read_json(Path(workdir) / "config.json"))
+    stored = files.read_json(Path(workdir) / "config.json")
     data_record = files.read_json(Path(workdir) / "dataset.json")
-    if config.student.name not in models.REGISTRY:
+    try:
+        config = tree.from_json(stored)
+        known = config.student.name in models.REGISTRY
+        data_record["num_classes"] + 0, tuple(data_record["mean"]), tuple(data_record["std"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"{workdir}: config.json or dataset.json is not what a run writes") from error
+    if not known:
         raise CheckpointError(
             f"{workdir}: its network, {config.student.name!r}, is none of this package's; import the file of "
             "yours that registers it first"

@@ -22,34 +22,31 @@ from pathlib import Path
 
 import jax
 
-from craft_jax import files
+from craft_jax import errors, files
 from craft_jax.config import command
-from craft_jax.errors import ConfigError, CraftError
+from craft_jax.errors import ConfigError
 from craft_jax.runs import weights
 from craft_jax.study import plan, progress, runner, store
 
 
-def main(argv=None):
+@errors.command
+def main(argv):
     """Run a study; returns the exit status."""
     jax.config.update("jax_platforms", "cpu")  # a GPU's memory is for the runs
-    try:
-        options, everywhere = _parse(sys.argv[1:] if argv is None else argv)
-        study, name, question = plan.read(options.study)
-        runs = plan.runs(study, options.out, everywhere)
-        if options.results:
-            weights.package()  # teachers are kept by it: now, if it is missing
-        if options.dry_run:
-            kept = store.Store(study, name, question, options, runs, everywhere)
-            print(_described(kept, options.jobs))
-            return 0
-        with files.lock(Path(options.out) / ".lock", wait=False):
-            kept = store.Store(study, name, question, options, runs, everywhere)
-            kept.keep_done()
-            kept.write_manifests()
-            return runner.Runner(kept, options.jobs, options.minutes).run()
-    except CraftError as error:
-        print(f"craft_jax: {error}", file=sys.stderr)
-        return error.status
+    options, everywhere = _parse(argv)
+    study, name, question = plan.read(options.study)
+    runs = plan.runs(study, options.out, everywhere)
+    if options.results:
+        weights.package()  # teachers are kept by it: now, if it is missing
+    if options.dry_run:
+        kept = store.Store(study, name, question, options, runs, everywhere)
+        print(_described(kept, options.jobs))
+        return 0
+    with files.lock(Path(options.out) / ".lock", wait=False):
+        kept = store.Store(study, name, question, options, runs, everywhere)
+        kept.keep_done()
+        kept.write_manifests()
+        return runner.Runner(kept, options.jobs, options.minutes).run()
 
 
 def _parse(argv):

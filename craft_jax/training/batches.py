@@ -27,7 +27,7 @@ class Batches:
         self._batch_size, self._seed = batch_size, seed
         self._split, self._split_stack = split_over(mesh), split_over(mesh, axis=1)
         self._images, self._labels = dataset.train_images, dataset.train_labels
-        self._epoch, self._order = None, None
+        self._labels_here = dataset.train_labels
         if self.resident:
             whole = replicated_on(mesh)
             self._images, self._labels = jax.device_put((self._images, self._labels), whole)
@@ -48,11 +48,14 @@ class Batches:
             return self._gather_stack(self._images, self._labels, rows)
         return jax.device_put(_gather(self._images, self._labels, rows), self._split_stack)
 
+    def labels(self, step):
+        """The labels of the batch of one step, (B,) int32, on the host."""
+        return self._labels_here[self._rows(step)]
+
     def _rows(self, step):
         epoch, position = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, _order(self._seed, epoch, len(self._labels))
-        return self._order[position * self._batch_size : (position + 1) * self._batch_size]
+        order = _order(self._seed, epoch, len(self._labels))
+        return order[position * self._batch_size : (position + 1) * self._batch_size]
 
 
 def _gather(images, labels, rows):
@@ -64,6 +67,7 @@ def _permutation(key, size):
     return jax.random.permutation(key, size)
 
 
+@functools.lru_cache(maxsize=2)  # this epoch's, and the last one's, whose metrics come later
 def _order(seed, epoch, size):
     key = streams.stream(seed, epoch, streams.DATA_ORDER)
     return np.asarray(_permutation(key, size=size)).astype(np.int32)

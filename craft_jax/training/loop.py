@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from craft_jax.training.batches import Batches
 from craft_jax.training.clock import Clock
 from craft_jax.training.logs import MetricWriter
 from craft_jax.training.step import begin, jit_step, jit_steps
+from craft_jax.training.watch import Watch
 
 # Steps a dispatch, by platform: on a GPU the host is asked for less often; on a CPU a loop over steps takes
 # 30 times as long (gradients of convolutions collapse in it). 10 divides the periods of the paper's preset.
@@ -46,6 +48,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     every_epochs = config.eval.clean_every_epochs * batches.steps_per_epoch
     periods = (config.log.every_steps, config.checkpoint.every_steps, every_epochs)
     pending, clock, done, lengths = [], Clock(start), start, set()
+    watch = Watch(config, dataset.num_classes, batches)
     with (
         interrupt.deferring() as defer,
         MetricWriter(workdir, start, config.log.tensorboard) as writer,
@@ -70,8 +73,8 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             logs = done % config.log.every_steps == 0 or done == steps
             values = {}
             if saves or logs:
-                latest = _fetch_finite(pending, writer)
-                progress.set_postfix(loss=f"{latest['loss']:.3f}", refresh=False)
+                latest = _fetch_finite(pending, writer, watch, config.optimizer.skip_nonfinite)
+                progress.set_postfix(loss=f"{latest.get('loss', np.nan):.3f}", refresh=False)
             if logs:
                 values = {"epoch": done / batches.steps_per_epoch, "nan_count": 0, **latest}
                 values |= clock.throughput(done, config.batch_size)
@@ -121,18 +124,33 @@ def _clean_accuracy(run, state, dataset, predict):
     return {}
 
 
-def _fetch_finite(pending, writer):
-    """The newest metrics on the host; empties `pending`, and fails, logging so, where any are not finite."""
+def _fetch_finite(pending, writer, watch, skips):
+    """The newest metrics on the host, those that are finite; empties `pending`, and shows them to `watch`.
+
+    Args:
+      pending: [(steps, their metrics)].
+      writer, watch: a MetricWriter, a Watch.
+      skips: how many updates may be skipped for metrics that are not finite.
+    Raises:
+      TrainingStopped: there are more of them; it is logged.
+    """
     spans = [steps for steps, _ in pending]
     fetched = jax.device_get([metrics for _, metrics in pending])
     pending.clear()
     for step, metrics in _each(spans, fetched):
         names = [name for name, value in metrics.items() if not np.all(np.isfinite(value))]
-        if names:
-            stop = TrainingStopped(step, [name for name in names if name.startswith("loss/")] or names)
-            writer.write(step, {"nan_count": stop.facts["nan_count"]})
-            raise stop
-    return metrics
+        if not names:
+            watch.see(step, metrics)
+            continue
+        told, count = [name for name in names if name.startswith("loss/")] or names, 1
+        if skips:
+            count = int(metrics["nan_count"])
+            skipped = f"skipped, {count} of {skips} that optimizer.skip_nonfinite allows"
+            tqdm.write(f"note: step {step}: {', '.join(told)} not finite; {skipped}", file=sys.stderr)
+        if count > skips:
+            writer.write(step, {"nan_count": count})
+            raise TrainingStopped(step, told, count)
+    return {name: value for name, value in metrics.items() if np.all(np.isfinite(value))}
 
 
 def _each(spans, fetched):

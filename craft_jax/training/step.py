@@ -73,17 +73,8 @@ def train_step(run, state, teacher, batch):
     Returns:
       (state, metrics), metrics a dict of float32 scalars and of histograms.
     """
-    config, step = run.config, state["step"]
-    images, teacher_outputs = _shown(run, step, teacher, batch)
-
-    def loss(trained):
-        signals, batch_stats = _signals(run, state, trained, images, teacher_outputs, batch)
-        terms = run.method.terms(config, signals)
-        methods.check_terms(config.method, terms, state["memory"])
-        return sum(terms.losses.values()), (terms, signals.student, batch_stats)
-
-    trained = _trained(state)
-    (total, (terms, outputs, batch_stats)), gradient = jax.value_and_grad(loss, has_aux=True)(trained)
+    step, trained = state["step"], trained_of(state)
+    (total, (terms, outputs, batch_stats)), gradient = gradients(run, state, teacher, batch)
     updates, optimizer_state = run.optimizer.update(gradient, state["optimizer"], trained)
     trained = optax.apply_updates(trained, updates)
     new_state = {
@@ -105,7 +96,42 @@ def train_step(run, state, teacher, batch):
     if terms.reliability is not None:
         counts = histogram(terms.reliability, _HISTOGRAM_BINS)
         metrics |= {"reliability": jnp.mean(terms.reliability), "reliability_histogram": counts}
+    if run.config.optimizer.skip_nonfinite:
+        return _skip_nonfinite(state, new_state, metrics)
     return new_state, metrics
+
+
+def gradients(run, state, teacher, batch):
+    """((loss, (Terms, the student's Outputs, new batch_stats)), gradient by `trained_of`) of a step.
+
+    Args:
+      run, state, teacher, batch: as for `train_step`.
+    """
+    config = run.config
+    images, teacher_outputs = _shown(run, state["step"], teacher, batch)
+
+    def loss(trained):
+        signals, batch_stats = _signals(run, state, trained, images, teacher_outputs, batch)
+        terms = run.method.terms(config, signals)
+        methods.check_terms(config.method, terms, state["memory"])
+        return sum(terms.losses.values()), (terms, signals.student, batch_stats)
+
+    return jax.value_and_grad(loss, has_aux=True)(trained_of(state))
+
+
+def _skip_nonfinite(state, new_state, metrics):
+    """(state, metrics) of a step that changes nothing but counters where one of its metrics is not finite."""
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(value)) for value in metrics.values()]))
+    kept = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old),
+        new_state,
+        {name: leaves for name, leaves in state.items() if name != "skipped"},
+    )
+    # The schedule goes by steps, whatever became of them.
+    count = optax.tree.get(new_state["optimizer"], "count")
+    kept["optimizer"] = optax.tree.set(kept["optimizer"], count=count)
+    skipped = state["skipped"] + jnp.where(finite, 0, 1)
+    return {**kept, "step": new_state["step"], "skipped": skipped}, {**metrics, "nan_count": skipped}
 
 
 def histogram(values, bins):
@@ -149,7 +175,8 @@ def _signals(run, state, trained, images, teacher_outputs, batch):
     return signals, batch_stats
 
 
-def _trained(state):
+def trained_of(state):
+    """What the optimizer changes: {"student": the network's parameters, "method": the method's own}."""
     return {"student": state["student"]["params"], "method": state["method"]}
 
 
@@ -164,7 +191,7 @@ def begin(run, state, teacher, batch):
 
     def memory(state, teacher, batch):
         images, teacher_outputs = _shown(run, state["step"], teacher, batch)
-        signals, _ = _signals(run, state, _trained(state), images, teacher_outputs, batch)
+        signals, _ = _signals(run, state, trained_of(state), images, teacher_outputs, batch)
         return run.method.begin(run.config, signals)
 
     made = jax.jit(memory, out_shardings=replicated_on(run.mesh))(state, teacher, batch)
@@ -201,7 +228,8 @@ def init_state(run, input_shape, labels):
       input_shape: (H, W, C).
       labels: (N,) of the training set, for a method's memory.
     Returns:
-      {"step", "student": {"params", "batch_stats"}, "method", "memory", "optimizer"}.
+      {"step", "student": {"params", "batch_stats"}, "method", "memory", "optimizer"}, and "skipped", how many
+      updates were, under optimizer.skip_nonfinite.
     """
     seed = run.config.seed
     shape = (1, *input_shape)
@@ -216,7 +244,18 @@ def init_state(run, input_shape, labels):
         "method": params,
         "memory": memory,
         "optimizer": run.optimizer.init(trained),
+        **({"skipped": jnp.zeros((), jnp.int32)} if run.config.optimizer.skip_nonfinite else {}),
     }
+
+
+def initial(run, dataset):
+    """(a function that makes a fresh state on the run's mesh, the state's ShapeDtypeStructs)."""
+    replicated = replicated_on(run.mesh)
+    init = functools.partial(init_state, run, dataset.train_images.shape[1:], dataset.train_labels)
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), jax.eval_shape(init)
+    )
+    return jax.jit(init, out_shardings=replicated), abstract
 
 
 def _outputs(model, shape):

@@ -1,6 +1,5 @@
 """A run: its teacher, its state, the loop, and the result."""
 
-import functools
 import time
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.evaluation import correctness, cost, evaluate, targets
 from craft_jax.mesh import replicated_on
 from craft_jax.runs import checkpoint, directory, results, teachers
+from craft_jax.training import repeat, watch
 from craft_jax.training.logs import write_outcome
 from craft_jax.training.loop import fit
-from craft_jax.training.step import init_state, make_run
+from craft_jax.training.step import initial, make_run
 
 
 def train_and_evaluate(config, workdir, dataset=None):
@@ -94,16 +94,13 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     replicated = replicated_on(run.mesh)
     results.describe(run, workdir, dataset, teacher, steps)
 
-    init = functools.partial(init_state, run, dataset.train_images.shape[1:], dataset.train_labels)
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), jax.eval_shape(init)
-    )
+    fresh, abstract = initial(run, dataset)
     with checkpoint.Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
         if found := checkpoints.restore(abstract):
             start, state = found
             print(f"resuming from step {start}", flush=True)
         else:
-            start, state = 0, jax.jit(init, out_shardings=replicated)()
+            start, state = 0, fresh()
         resumed_from = results.record_resume(workdir, start)
         predict = evaluate.predictor(run.student, run.mesh)
         teacher_variables = jax.device_put(teacher.variables if teacher else (), replicated)
@@ -113,8 +110,13 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
             )
         except TrainingStopped as stop:
             result = {"status": "stopped", **stop.facts, "resumed_from": resumed_from}
-            results.write(config, workdir, dataset, teacher, result)
-            raise
+            results.write(
+                config, workdir, dataset, teacher, result
+            )  # now: looking for the leaf takes a while
+            checkpoints.wait()
+            stop = repeat.traced(stop, run, workdir, dataset, teacher_variables)
+            results.write(config, workdir, dataset, teacher, {**result, **stop.facts})
+            raise stop from None
     evaluated_at = time.time()
     variables = state["student"]
     taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
@@ -130,13 +132,15 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         "status": "done",
         **measured,
         "step": steps,
-        "nan_count": 0,
+        "nan_count": int(state.get("skipped", 0)),
         "resumed_from": resumed_from,
         "params_sha256": checkpoint.params_sha256(jax.tree.map(np.asarray, variables)),
         "timings": timings,
         "cost": None,
         "notes": ["cost is not measured: the run was stopped before"],
     }
+    labels = targets.clean_images(config, dataset, wanted.files, config.eval.split)[1]
+    watch.tell_constant(correct["clean"], labels)
     correctness.write(workdir / "results.npz", correct)  # first: a finished run has both
     if config.log.tensorboard:
         write_outcome(workdir, config, result)  # likewise
