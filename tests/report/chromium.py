@@ -150,5 +150,5 @@ class Browser:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def _middle(self, selector):
-        # Figures that are drawn meanwhile push the page down: only what is met there twice in turn stays there.
+        # Figures drawn meanwhile push the page down: only what is met there twice in turn stays there.
         return self.run(f"({_MIDDLE})({json.dumps(selector)})")
