@@ -11,14 +11,15 @@ if __name__ == "__main__":
 from craft_jax import errors
 from craft_jax.config import command
 from craft_jax.evaluation.evaluate import evaluate_workdir
-from craft_jax.report import summary
+from craft_jax.report import reproduction, summary
 from craft_jax.runs import canary, compilation_cache
 from craft_jax.training.train import train_and_evaluate
 
 
 @errors.command
 def main(argv):
-    """Run one command; returns the exit status: 0, or that of the CraftError whose text it prints."""
+    """Run one command; returns the exit status: 0, that of the CraftError whose text it prints, or 1 where
+    --from_results found another result than is recorded."""
     options = command.parse(argv)
     if options.config.compilation_cache:
         compilation_cache.use()
@@ -30,7 +31,11 @@ def main(argv):
         result, written = evaluate_workdir(options.config, options.workdir, options.eval_name)
     print(errors.printable(summary.text(result)))
     print(f"results are in {written}")
-    return 0
+    if not options.recorded:
+        return 0
+    lines, same = reproduction.compare(options.recorded, result)
+    print(errors.printable("\n".join(lines)))
+    return 0 if same else 1
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ from craft_jax.config import reader, rules, tree
 from craft_jax.errors import ConfigError
 
 MODES = ("train", "eval")
+# Where things lie and what is printed: neither the run nor its figures.
+_PLACES = (
+    *("data.dir", "eval.dir", "eval.batch_size", "log.", "checkpoint."),
+    *("teacher.checkpoint", "teacher.cache", "compilation_cache"),
+)
 EVAL_NAME = r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}"
 EVAL_NAME_MEANS = "1 to 100 of letters, digits and . _ = + -, the first a letter or digit"
 
@@ -23,6 +28,13 @@ modes
           regenerated-max_examples=100. The same name and settings replace what is there; other settings
           under a name in use are refused. python -m craft_jax.report DIR shows all of them
 
+again
+  --from_results=FILE trains the run that a results.json, or a study's kept JSON file, records, and compares:
+  inputs, parameters and figures, hash by hash. Where things lie may be set: --config.data.dir,
+  --config.teacher.checkpoint and .cache, --config.eval.dir; also log.*, checkpoint.*. The same machine,
+  number of devices and versions give the same bits on a CPU. A method or network of your own needs its
+  file again, --config=FILE.
+
 overrides
   --config.KEY=VALUE sets a key of the configuration, e.g. --config.seed=1 --config.dealign.weight=0.
   A tuple is VALUE,VALUE. configs/default.py lists every key with its meaning.
@@ -32,6 +44,7 @@ debugging
 
 exit status
   0   done
+  1   done, and --from_results found another result than is recorded
   2   something to put right: the message says what
   3   training stopped at a loss or gradient that was not finite
   75  interrupted by SIGTERM or SIGINT (Ctrl-C), the training so far saved: run the same command again
@@ -47,12 +60,14 @@ class Options(NamedTuple):
       workdir: a path.
       mode: one of MODES.
       eval_name: what to call an evaluation, "" for a name made of what it is.
+      recorded: what the file of --from_results holds; None without.
     """
 
     config: Any
     workdir: str
     mode: str
     eval_name: str
+    recorded: Any = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,6 +99,7 @@ def parse(argv):
     parser.add_argument("--config", metavar="FILE[:PRESET]", help="a configuration file and its presets")
     parser.add_argument("--workdir", metavar="DIR", help="the run's place (default: runs/NAME_DATA_seedN)")
     parser.add_argument("--mode", default="train", help="train or eval")
+    parser.add_argument("--from_results", metavar="FILE", help="train the run that FILE records, and compare")
     parser.add_argument("--eval_name", metavar="NAME", help="with --mode=eval: writes DIR/eval/NAME.json")
     options, rest = parser.parse_known_args(argv)
     overrides, faults = overrides_of(rest)
@@ -92,6 +108,7 @@ def parse(argv):
     if options.eval_name is not None:
         faults += _name_faults(options)
     try:
+        options.recorded = _recorded(options, overrides)
         config = _config(options, overrides)
         check = rules.validate if options.mode == "eval" else rules.validate_training
         check(config)
@@ -101,8 +118,8 @@ def parse(argv):
         raise ConfigError("\n".join(faults))
     for note in methods.notes(config, [key for key, _ in overrides]):
         print(f"note: {note}", file=sys.stderr)
-    workdir = options.workdir or default_workdir(options.config, config)
-    return Options(config, workdir, options.mode, options.eval_name or "")
+    workdir = options.workdir or _default_workdir(options, config)
+    return Options(config, workdir, options.mode, options.eval_name or "", options.recorded)
 
 
 def is_eval_name(name):
@@ -119,23 +136,60 @@ def _name_faults(options):
 
 def _config(options, overrides):
     training = options.mode != "eval"
+    if options.from_results:
+        if options.config:
+            reader.load(options.config, (), training)  # for what it registers
+        return _stored(options.from_results, options.recorded["config"], overrides, training)
     if options.config:
         return reader.load(options.config, overrides, training)
     if options.mode == "eval" and options.workdir:
         path = Path(options.workdir) / "config.json"
-        stored = files.read_json(path)
-        if not isinstance(stored, dict):
-            raise ConfigError(f"{path}: not a configuration")
-        config = reader.apply(tree.from_json(stored), overrides, training)
-        flat = tree.flatten(config)
-        for key, known in (("method", methods.METHODS), ("student.name", models.REGISTRY)):
-            if key in flat and flat[key] not in known:
-                raise ConfigError(
-                    f"config.{key}: {flat[key]!r} of {path} is unknown; allowed: "
-                    f"{', '.join(known)}. One of a file of your own needs --config=FILE again"
-                )
-        return config
+        return _stored(path, files.read_json(path), overrides, training)
     raise ConfigError("--config: missing; e.g. --config=configs/craft.py:digits")
+
+
+def _stored(path, stored, overrides, training):
+    """The configuration that a file of a run holds, with overrides."""
+    if not isinstance(stored, dict):
+        raise ConfigError(f"{path}: not a configuration")
+    config = reader.apply(tree.from_json(stored), overrides, training)
+    flat = tree.flatten(config)
+    for key, known in (("method", methods.METHODS), ("student.name", models.REGISTRY)):
+        if key in flat and flat[key] not in known:
+            raise ConfigError(
+                f"config.{key}: {flat[key]!r} of {path} is unknown; allowed: "
+                f"{', '.join(known)}. One of a file of your own needs --config=FILE again"
+            )
+    return config
+
+
+def _recorded(options, overrides):
+    """What the file of --from_results holds, of a run that is done; None without one.
+
+    Raises:
+      ConfigError: it holds something else, or something is asked for beside it that is another run.
+    """
+    path = options.from_results
+    if not path:
+        return None
+    found = files.read_json(path)
+    wanted = {"status", "config", "data", "params_sha256"}
+    if not isinstance(found, dict) or not wanted <= found.keys() or not isinstance(found["config"], dict):
+        raise ConfigError(
+            f"--from_results: {path} is not the result of a run; allowed: a results.json of one"
+        )
+    faults = [
+        f"config.{key}: {path} says what it is; allowed beside --from_results: {', '.join(_PLACES)}"
+        for key, _ in overrides
+        if not key.startswith(_PLACES)
+    ]
+    if found["status"] != "done":
+        faults.append(f"--from_results: the run of {path} is {found['status']!r}; allowed: one that is done")
+    if options.mode != "train":
+        faults.append(f"--mode: {options.mode!r}; allowed beside --from_results: train")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return found
 
 
 def overrides_of(rest):
@@ -153,6 +207,13 @@ def overrides_of(rest):
         else:
             faults.append(f"{word}: no value; write {word}=VALUE")
     return overrides, faults
+
+
+def _default_workdir(options, config):
+    if not options.from_results:
+        return default_workdir(options.config, config)
+    path = Path(options.from_results).absolute()
+    return str(Path("runs") / f"{path.parent.name if path.stem == 'results' else path.stem}_again")
 
 
 def default_workdir(spec, config):

@@ -32,7 +32,7 @@ def lines(study):
     hashes = "; ".join(f"{arm} {hashed}" for arm, hashed in of_arms.items() if hashed)
     return [
         f"n: {len(results)} runs, seeds {_all(str(result['seed']) for result in results)}",
-        f"hardware: {_all(result.get('device', NOT_RECORDED) for result in results)}",
+        f"hardware: {_all(map(_hardware, results))}",
         f"dates: {dates[0]}" + (f" to {dates[-1]}" if dates[-1] != dates[0] else ""),
         f"commit: {_all(commit(result) for result in results)}",
         f"configuration, sha256 without the seed: {hashes}",
@@ -61,10 +61,15 @@ def _row(run):
         *(run.arm, run.seed, run.fault or "done", result["method"], config["student"]["name"]),
         teacher.get("name"),
         *(result.get(key) for key in ("clean_accuracy", "robust_accuracy", "primary_metric", "nan_count")),
-        *(result.get(key) for key in ("examples", "device", "date")),
+        *(result.get("examples"), _hardware(result), result.get("date")),
         *(commit(result), configuration(result), result.get("draws"), result.get("params_sha256")),
         "; ".join(marks(result)) if result["status"] == "done" else "",
     )
+
+
+def _hardware(result):
+    known = [result[key] for key in ("device", "processor") if result.get(key)]  # older versions noted less
+    return ", ".join(known) or NOT_RECORDED
 
 
 def _shown(cell):

@@ -11,6 +11,7 @@ import jax
 
 from craft_jax import data, files, streams
 from craft_jax.config import tree
+from craft_jax.runs import machine
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -73,15 +74,29 @@ def _classes(dataset, evaluated):
 
 @functools.cache
 def commit():
-    """The commit of this code, "-dirty" where files differ from it; None where it is no checkout of Git's."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The commit of this code, "-dirty" where files differ from it; None where it is no checkout of Git's.
+
+    Files of results/ do not count: a study that keeps its results there changes them, and no code reads them.
+    """
+    head = _git("describe", "--always", "--abbrev=12", "--exclude=*")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results")
+    return f"{head}-dirty" if head and changed else head or None
+
+
+def _git(*words):
+    """What Git prints of the checkout of this code; None where there is no Git, or no checkout."""
     try:
         found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30, check=True
+            ["git", *words],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return found.stdout.strip()
 
 
 def record_resume(workdir, start):
@@ -119,6 +134,7 @@ def write(config, workdir, dataset, teacher, result):
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "processor": machine.processor(),
         "arithmetic": arithmetic(config),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
