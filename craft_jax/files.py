@@ -30,14 +30,35 @@ def whole(path):
     """A path to write to: a reader, or a crash, then meets the old file or the new one, never half of one."""
     temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")  # two processes may write the same file at once
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with writing(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def writing(path):
+    """Name the place that the operating system does not let be written: its disk is full, say.
+
+    Raises:
+      CheckpointError: in place of an OSError from inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror or error}); what was saved before is kept, and the "
+            "same command goes on from it once this is put right"
+        ) from error
+
+
 def write_json(path, tree, sealed=True):
-    """Write JSON, whole or not at all; an object with its seal, which `read_json` takes off again."""
+    """Write JSON, whole or not at all; an object with its seal, which `read_json` takes off again.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
     tree = json.loads(json.dumps(tree))  # as it will be read: keys are strings, tuples lists
     if sealed and isinstance(tree, dict):
         tree[SEAL] = _seal(tree)

@@ -2,8 +2,10 @@
 
     python launch/chaos.py --config=configs/craft.py:smoke --n=50 --seed=0    # SIGKILL at 50 moments
     python launch/chaos.py flips --n=1000                                     # damage to 1,000 files
+    python launch/chaos.py disk --config=configs/craft.py:smoke --n=20        # disks that are full
+    python launch/chaos.py soak --config=configs/craft.py:smoke               # 10,000 steps: what grows?
 
-`--help` after `kills` (the default) or `flips` says what is done, how, and what its options are.
+`--help` after `kills` (the default), `flips`, `disk` or `soak` says what is done, how, with what options.
 """
 
 import importlib
@@ -12,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from any directory, installed or not
 
-FAULTS = ("kills", "flips")
+FAULTS = ("kills", "flips", "disk", "soak")
 
 
 def main(argv=None):

@@ -48,8 +48,9 @@ _STATUS = re.compile(r"[A-Z_]{4,}: ")  # TensorStore's, which names what went wr
 
 _DAMAGED = "damaged; move it away to go on from an earlier one"
 
-# Orbax and its helpers report every file at INFO and WARNING; a run's first lines are for the user.
-absl.logging.set_verbosity(absl.logging.ERROR)
+# Orbax and its helpers report every file at INFO and WARNING; a run's first lines are for the user. At ERROR
+# its threads print, with their stack, what is raised here and told in a line.
+absl.logging.set_verbosity(absl.logging.FATAL)
 # Where reading fails, one failure is told; asyncio would print those of the other arrays around it.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
@@ -84,19 +85,29 @@ class Checkpoints:
         return self._opened
 
     def save(self, step, state):
-        """Start to save `state`, which may be donated at once, as `step`; it is there when `wait` returns."""
+        """Start to save `state`, which may be donated at once, as `step`; it is there when `wait` returns.
+
+        Raises:
+          CheckpointError: this step, or the one before it, cannot be written.
+        """
         self.wait()
         record = {"step": step, "sha256": sums(state)}
-        self._saving = self._steps.save_async(
-            step, state, checkpointable_name=_ITEM, force=True, custom_metadata=record
-        )
+        with _saved(self._directory):
+            self._saving = self._steps.save_async(
+                step, state, checkpointable_name=_ITEM, force=True, custom_metadata=record
+            )
 
     def wait(self):
-        """Wait until what was saved is on disk; raises what went wrong with it."""
+        """Wait until what was saved is on disk.
+
+        Raises:
+          CheckpointError: it cannot be written.
+        """
         # Asking for the result also ends the thread that Orbax starts with every save.
         saving, self._saving = self._saving, None
         if saving:
-            saving.result()
+            with _saved(self._directory):
+                saving.result()
 
     def restore(self, abstract_state):
         """The newest state that is whole. Damaged ones after it are moved to DIR/damaged, and told.
@@ -140,7 +151,20 @@ class Checkpoints:
 
     def __exit__(self, *_):
         if self._opened is not None:
-            self._opened.close()
+            with _saved(self._directory):
+                self._opened.close()
+
+
+@contextlib.contextmanager
+def _saved(directory):
+    """Turn what Orbax and TensorStore raise where nothing can be written into a CheckpointError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
+        raise CheckpointError(
+            f"{directory}: a checkpoint cannot be written ({_cause(error)[1]}); the newest that is there is "
+            "kept, and the same command goes on from it once this is put right"
+        ) from error
 
 
 def _steps_in(directory):
@@ -292,14 +316,18 @@ def _reading(place):
     try:
         yield
     except Exception as error:
-        cause = error
-        while cause.__cause__:  # Orbax wraps; what went wrong is innermost
-            cause = cause.__cause__
-        said = re.split(r"\n| \[tensorstore_spec=", str(cause))[0]
+        cause, said = _cause(error)
         named = f"{type(cause).__name__}: {said}" if said else type(cause).__name__
         advice = _advice(cause, said)
         kind = CheckpointDamaged if advice == _DAMAGED else CheckpointError
         raise kind(f"{place}: {advice} ({named})") from error
+
+
+def _cause(error):
+    """(the exception that was first, the first line of what it says)."""
+    while error.__cause__:  # Orbax wraps; what went wrong is innermost
+        error = error.__cause__
+    return error, re.split(r"\n| \[tensorstore_spec=", str(error))[0]
 
 
 def _advice(cause, said):

@@ -15,21 +15,21 @@ class Clock:
     """Compile time and steady throughput, told apart; evaluation is neither."""
 
     def __init__(self, start):
-        self._began = time.time()
+        self._began = time.monotonic()
         self._steady, self._step, self._compile = None, start, None
         self._announced = False
 
     def compiled(self, step):
         """The first step, which compiles, has been computed."""
-        self._steady, self._step = time.time(), step
+        self._steady, self._step = time.monotonic(), step
         self._compile = self._steady - self._began
 
     @contextlib.contextmanager
     def pause(self):
         """Leave what happens inside out of the throughput."""
-        began = time.time()
+        began = time.monotonic()
         yield
-        self._steady += time.time() - began
+        self._steady += time.monotonic() - began
 
     def announce(self, step, steps, metrics):
         """Say once how long training will take, after three steady steps or ten seconds of them.
@@ -39,7 +39,7 @@ class Clock:
         if self._announced or self._steady is None or step == self._step or step == steps:
             return
         jax.block_until_ready(metrics)
-        done, seconds = step - self._step, time.time() - self._steady
+        done, seconds = step - self._step, time.monotonic() - self._steady
         if done < _STEPS and seconds < _SECONDS:
             return
         self._announced = True
@@ -51,12 +51,12 @@ class Clock:
         """{"images_per_second": ...} since the first step; empty where there was no other."""
         if self._steady is None or step == self._step:
             return {}
-        return {"images_per_second": (step - self._step) * batch_size / (time.time() - self._steady)}
+        return {"images_per_second": (step - self._step) * batch_size / (time.monotonic() - self._steady)}
 
     def timings(self, step, batch_size):
         """What results.json says of this process: seconds, and images a second."""
         return {
             "compile_seconds": self._compile,
-            "training_seconds": time.time() - self._began,
+            "training_seconds": time.monotonic() - self._began,
             **self.throughput(step, batch_size),
         }

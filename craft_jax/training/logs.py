@@ -1,11 +1,13 @@
 """Metrics as JSON lines, for grep and plots, beside TensorBoard events."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 
+from craft_jax import files
 from craft_jax.config import tree
 
 
@@ -13,48 +15,36 @@ class MetricWriter:
     """Appends to DIR/metrics.jsonl, one line a logged step, and to TensorBoard events in DIR/tensorboard.
 
     A resumed run drops what an earlier process logged after the step it resumes from, so that every step
-    stands in the file once.
+    stands in the file once. A context manager. What cannot be written raises a CheckpointError.
     """
 
     def __init__(self, workdir, resumed_step, tensorboard):
         """Open the logs of a run that has done `resumed_step` steps."""
         self._path = Path(workdir) / "metrics.jsonl"
-        _keep_until(self._path, resumed_step)
-        self._file = open(self._path, "a")  # noqa: SIM115, closed by close()
+        self._closing = contextlib.ExitStack()
         self._events = None
+        with files.writing(self._path):
+            _keep_until(self._path, resumed_step)
+            self._file = self._closing.enter_context(open(self._path, "a"))  # noqa: SIM115
         if tensorboard:
-            from tensorboardX import SummaryWriter  # slow to import, and not for every run
+            from craft_jax.training.events import Events  # slow to import, and not for every run
 
-            directory = str(Path(workdir) / "tensorboard")
-            self._events = SummaryWriter(directory, purge_step=resumed_step + 1)
+            directory = Path(workdir) / "tensorboard"
+            with files.writing(directory):
+                self._events = self._closing.enter_context(Events(directory, purge_step=resumed_step + 1))
 
     def write(self, step, values):
         """Log one step: {name: number or (edges counted in equal bins of [0, 1]) array}."""
         plain = {k: np.asarray(v).tolist() for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, **plain}) + "\n")
-        self._file.flush()
+        with files.writing(self._path):
+            self._file.write(json.dumps({"step": step, **plain}) + "\n")
+            self._file.flush()
         if self._events is None:
             return
-        for name, value in plain.items():
-            if isinstance(value, list):
-                self._histogram(name, value, step)
-            else:
-                self._events.add_scalar(name, value, step)
-
-    def _histogram(self, name, counts, step):
-        edges = np.linspace(0, 1, len(counts) + 1)
-        centres = (edges[1:] + edges[:-1]) / 2
-        self._events.add_histogram_raw(
-            name,
-            min=0.0,
-            max=1.0,
-            num=sum(counts),
-            sum=float(np.dot(counts, centres)),
-            sum_squares=float(np.dot(counts, centres**2)),
-            bucket_limits=edges[1:].tolist(),
-            bucket_counts=counts,
-            global_step=step,
-        )
+        with files.writing(self._path.with_name("tensorboard")):
+            for name, value in plain.items():
+                log = self._events.histogram if isinstance(value, list) else self._events.scalar
+                log(name, value, step)
 
     def __enter__(self):
         return self
@@ -64,9 +54,8 @@ class MetricWriter:
 
     def close(self):
         """Close both logs; what was logged is kept."""
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        with files.writing(self._path.parent):
+            self._closing.close()
 
 
 def write_outcome(workdir, config, result):
@@ -80,8 +69,9 @@ def write_outcome(workdir, config, result):
       config: its ConfigDict; strings, numbers and bools are shown as they are, tuples as text.
       result: what its results.json will say of accuracies, and the step.
     """
-    from tensorboardX import SummaryWriter
     from tensorboardX.summary import hparams
+
+    from craft_jax.training.events import Events
 
     found = {"clean/final": result["clean_accuracy"], "robust/all": result["robust_accuracy"]}
     found |= {f"robust/{family}": percent for family, percent in result["families"].items()}
@@ -91,11 +81,12 @@ def write_outcome(workdir, config, result):
         for key, value in tree.flatten(config).items()
         if not key.startswith(tree.FREE_KEYS)
     }
-    with SummaryWriter(str(Path(workdir) / "tensorboard"), filename_suffix=".outcome") as events:
+    directory = Path(workdir) / "tensorboard"
+    with files.writing(directory), Events(directory, suffix=".outcome") as events:
         for name, percent in found.items():
-            events.add_scalar(name, percent, result["step"])
-        for summary in hparams(chosen, found):
-            events.file_writer.add_summary(summary)
+            events.scalar(name, percent, result["step"])
+        for content in hparams(chosen, found):
+            events.add(content)
 
 
 def _keep_until(path, step):

@@ -87,7 +87,7 @@ def _train_teacher(wanted, workdir, dataset):
 
 
 def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
-    started = time.time()
+    started = time.monotonic()
     steps_per_epoch = len(dataset.train_labels) // config.batch_size
     steps = steps_per_epoch * config.epochs
     run = make_run(config, dataset, teacher, steps)
@@ -110,14 +110,12 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
             )
         except TrainingStopped as stop:
             result = {"status": "stopped", **stop.facts, "resumed_from": resumed_from}
-            results.write(
-                config, workdir, dataset, teacher, result
-            )  # now: looking for the leaf takes a while
+            results.write(config, workdir, dataset, teacher, result)  # looking for the leaf takes a while
             checkpoints.wait()
             stop = repeat.traced(stop, run, workdir, dataset, teacher_variables)
             results.write(config, workdir, dataset, teacher, {**result, **stop.facts})
             raise stop from None
-    evaluated_at = time.time()
+    evaluated_at = time.monotonic()
     variables = state["student"]
     taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
     record = teacher.record if teacher else None
@@ -125,8 +123,8 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         (predict, variables), dataset, config, run.mesh, wanted, taught, record
     )
     timings |= {
-        "evaluation_seconds": time.time() - evaluated_at,
-        "process_seconds": time.time() - started,
+        "evaluation_seconds": time.monotonic() - evaluated_at,
+        "process_seconds": time.monotonic() - started,
     }
     result = {
         "status": "done",

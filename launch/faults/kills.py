@@ -43,7 +43,7 @@ def main(argv):
         state = _state(out / "kills.json", {"arguments": common, "seed": options.seed})
         if (out / "undisturbed").exists() and not _is_undisturbed(out / "undisturbed"):
             shutil.rmtree(out / "undisturbed")
-        _run(out / "undisturbed", common)
+        trained(out / "undisturbed", common)
         seconds = _seconds(out / "undisturbed")
         while (left := options.n - sum(len(run["kills"]) for run in state["runs"])) > 0:
             run = _one(out, common, seconds, state, left, options.seed)
@@ -90,11 +90,11 @@ def _one(out, common, seconds, state, most, seed):
     most = min(most, int(np.random.default_rng([seed, number]).integers(1, _MOST + 1)))
     while len(kills) < most:
         moment = _moment(np.random.default_rng([seed, number, len(kills)]), seconds)
-        if _run(workdir, common, moment) == 0:
+        if trained(workdir, common, moment) == 0:
             break  # it ended before its moment came
         kills.append(moment["where"])
         files.write_json(out / "kills.json", state)
-    _run(workdir, common)
+    trained(workdir, common)
     differs = differences(workdir, out / "undisturbed")
     resumed = files.read_json(workdir / "results.json")["resumed_from"]
     print(f"run {number}: killed in {', '.join(kills) or 'nothing'}; went on from {resumed}; "
@@ -115,11 +115,16 @@ def _moment(random, seconds):
     return {"where": "results", "call": int(random.integers(1, 4)), "before": bool(random.integers(2))}
 
 
-def _run(workdir, common, moment=None):
-    """Train until the end or a kill; its exit status, 0 or -SIGKILL."""
+def started(workdir, common, moment=None):
+    """A training as a process that has ended, by itself or by a kill."""
     command = [sys.executable, str(_VICTIM), json.dumps(moment or {"where": "never"})]
     command += [*common, f"--workdir={workdir}"]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+
+
+def trained(workdir, common, moment=None):
+    """Train until the end or a kill; its exit status, 0 or -SIGKILL."""
+    done = started(workdir, common, moment)
     if done.returncode not in ((0, -signal.SIGKILL) if moment else (0,)):
         sys.exit(f"chaos.py: {workdir}: ended with {done.returncode}\n{done.stdout}{done.stderr}")
     return done.returncode

@@ -46,6 +46,7 @@ def test_spatter_is_opencvs(severity):
     assert agreement(got, want)[0] > 0.998
 
 
+@pytest.mark.slow
 def test_edges_and_distances_are_exact():
     random = np.random.default_rng(5)
     for contrast in (40, 120, 255):

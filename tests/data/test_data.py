@@ -664,6 +664,7 @@ def test_tfds_labels_of_another_set(prepared, tmp_path, offline):
     assert "a label is outside 0..9" in fails("cifar10", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_on_cifar100_by_config(prepared, offline, tmp_path, capsys):
     """A whole tiny run by the command: one step on 20 images of 100 classes, its evaluation, its report."""
     root, contents = prepared

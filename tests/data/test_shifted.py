@@ -661,6 +661,7 @@ def test_data_offers_no_other_validation_than_its_own(digits):
     assert "has class" in data.dataset.foreign(np.append(labels, 3), digits)
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_on_cifar10_1_by_config_and_reported(
     published, make_config, tmp_path, monkeypatch, capsys
 ):

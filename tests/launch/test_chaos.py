@@ -1,7 +1,11 @@
 """chaos.py counts what it does, and does not call survived what is not."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +15,7 @@ from craft_jax import files
 from craft_jax.evaluation import correctness
 from craft_jax.runs import checkpoint
 from launch import chaos
-from launch.faults import flips, kills
+from launch.faults import disk, flips, kills, soak
 
 EVERY_FIVE = "--config.checkpoint.every_steps=5"
 
@@ -23,6 +27,8 @@ EVERY_FIVE = "--config.checkpoint.every_steps=5"
         (["--config=configs/craft.py:smoke", "--steps=3"], "--steps=3: unknown; allowed"),
         (["kills", "--n=3"], "--config"),
         (["flips", "--n=0"], "--n=0; allowed"),
+        (["disk", "--config=configs/craft.py:smoke", "--steps=3"], "--steps=3: unknown; allowed"),
+        (["soak"], "one of --config and --study"),
     ],
 )
 def test_bad_arguments_are_named(arguments, named, capsys):
@@ -68,6 +74,59 @@ def test_a_change_that_nobody_notices_is_counted(tmp_path, monkeypatch):
     assert flips._one(run, "results.npz", whole["results.npz"]) == "noticed"
     monkeypatch.setattr(correctness, "read", lambda path: {}[path])
     assert flips._one(run, "results.npz", whole["results.npz"]).startswith("KeyError")
+
+
+def test_a_disk_that_is_not_named_is_counted():
+    def ended(status, text):
+        return disk._badly_told(subprocess.CompletedProcess([], status, "", text), "/d")
+
+    good = "note: a\ncraft_jax: /d/run/metrics.jsonl: cannot be written (No space left on device)\n"
+    assert ended(2, good) == []
+    assert ended(1, good) == ["status 1"]
+    assert ended(2, f"Traceback (most recent call last):\n{good}") == ["a traceback"]
+    assert ended(2, "craft_jax: full\n") == ["1 messages, of the path: False"]
+    assert ended(2, good + good) == ["2 messages, of the path: True"]
+
+
+def test_what_grows_is_told():
+    def samples(memory, files=10, cpu=2.0):
+        return [(s, memory(s), files + (s > 900), 7, cpu * s, 1.0) for s in range(0, 1001, 10)]
+
+    rows = soak.table(samples(lambda step: 100.0))
+    assert len(rows) == 10 and [row[0] for row in rows] == [100.0 * i for i in range(1, 11)]
+    assert [row[4] for row in rows] == [pytest.approx(2.0)] * 10  # milliseconds a step
+    assert soak.growth(rows) == ["open_files from 10.0 to 11.0"]
+    leaking = soak.table(samples(lambda step: 100.0 + step / 10, files=10))
+    assert soak.growth(leaking)[0] == "memory_mib from 115.5 to 195.5"
+
+
+def test_a_process_is_looked_at(tmp_path):
+    own = soak._looked_at(os.getpid())
+    assert own[0] > 50 and own[1] >= 3 and own[2] >= 1 and own[3] > 0
+    assert soak._looked_at(2**22 + 1) is None  # above the largest number of a process
+    (tmp_path / "a").write_bytes(b"0" * 2**20)
+    assert soak._size(tmp_path) == 1.0
+
+
+@pytest.mark.slow
+def test_soak(tmp_path, capsys):
+    words = ["soak", "--config=configs/erm.py:smoke", "--steps=440", f"--out={tmp_path}"]
+    chaos.main(words)  # so few steps may well look as if they grew
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.count(".0") > 2]
+    assert float(rows[-1][0]) == 440 and len(rows) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts disks")
+def test_disks():
+    """In a process of its own, since its mounts are its process's."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "launch/chaos.py", "disk", "--config=configs/erm.py:smoke", "--n=4"]
+        done = subprocess.run([*command, f"--out={out}"], capture_output=True, text=True)
+    if "no mounts of its own" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "4/4 bit-identical"
 
 
 @pytest.mark.slow

@@ -122,6 +122,7 @@ def test_step_reports_medians_the_median_ratio_and_the_rest(make_config, capsys)
     assert "views 10%, student 50%, teacher 20%, losses 20%" in text
 
 
+@pytest.mark.slow
 def test_step_runs(tiny, capsys):
     bench.main(["step", "--method=kd", "--preset=smoke", "--seconds=0", "--json"])
     facts = last_line(capsys)

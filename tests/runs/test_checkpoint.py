@@ -88,11 +88,13 @@ def test_a_save_that_fails_says_so(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as a full disk
     try:
         with (
-            pytest.raises(ValueError, match="File too large"),  # on closing, again
+            pytest.raises(CheckpointError, match="File too large"),  # on closing, again
             checkpoint.Checkpoints(tmp_path, keep=2) as checkpoints,
         ):
             checkpoints.save(1, tree)
-            with pytest.raises(ValueError, match="File too large"):
+            with pytest.raises(
+                CheckpointError, match=r"/checkpoints: a checkpoint cannot be written .*too large"
+            ):
                 checkpoints.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

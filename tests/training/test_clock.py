@@ -10,7 +10,7 @@ class Time:
 
     now = 100.0
 
-    def time(self):
+    def monotonic(self):
         return self.now
 
 

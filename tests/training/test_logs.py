@@ -1,10 +1,13 @@
 """Metrics on disk: JSON lines that survive a crash, and TensorBoard events that its own reader reads."""
 
 import json
+import resource
 
 import numpy as np
+import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from craft_jax.errors import CheckpointError
 from craft_jax.training.logs import MetricWriter, write_outcome
 from tests.conftest import small_config
 
@@ -23,6 +26,21 @@ def events(workdir):
             found.append(Event.FromString(content[12 : 12 + size]))
             content = content[16 + size :]
     return found
+
+
+@pytest.mark.parametrize(("tensorboard", "named"), [(False, "metrics.jsonl"), (True, "tensorboard")])
+def test_a_full_disk_is_named_and_nobody_waits(tmp_path, tensorboard, named):
+    """tensorboardX's own writer would wait for ever, once its thread has died of that."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = MetricWriter(tmp_path, 0, tensorboard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # pytest's own files are below it
+    try:
+        with pytest.raises(CheckpointError, match=rf"/{named}: cannot be written \(File too large\)"):
+            for step in range(30):  # events are three times as large as lines
+                writer.write(step, {"histogram": np.zeros(1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    writer.close()
 
 
 def test_a_line_a_step(tmp_path):

@@ -88,6 +88,7 @@ def test_a_step_is_the_gradient_of_the_mean_cross_entropy(make_config, digits):
     assert int(after["step"]) == 1
 
 
+@pytest.mark.slow
 def test_only_the_views_that_are_read_enter_the_batch_statistics(make_config, digits, teacher):
     model, variables = teacher
     statistics = {}

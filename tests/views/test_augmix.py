@@ -305,6 +305,7 @@ def test_the_views_of_a_batch():
     np.testing.assert_array_equal(maker(2, others)(5, 6, images), found[:, :2])
 
 
+@pytest.mark.slow
 def test_a_step_adds_cross_entropy_and_the_weighted_divergence(make_config, digits):
     config = make_config("augmix", **{"augmix.weight": 5.0})
     run, before, batch, after, metrics = one_step(config, digits)
