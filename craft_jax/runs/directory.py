@@ -11,7 +11,7 @@ DIR/results.json       the result, once there is one
 import os
 from pathlib import Path
 
-from craft_jax import data, files
+from craft_jax import data, files, methods
 from craft_jax.config import tree
 from craft_jax.errors import CheckpointError
 
@@ -31,6 +31,7 @@ def check_same_run(workdir, config, data_record):
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise CheckpointError(f"--workdir: {nearest} is not a directory that can be written to")
     if not (workdir / "config.json").exists():
+        _check_new(workdir)
         return
     old = tree.from_json(files.read_json(workdir / "config.json"))
     begun_on = data.current(files.read_json(workdir / "dataset.json"))
@@ -43,6 +44,17 @@ def check_same_run(workdir, config, data_record):
     if faults:
         head = f"{workdir} holds a run with another configuration; choose another --workdir, or undo:"
         raise CheckpointError("\n".join([head, *faults]))
+
+
+def _check_new(workdir):
+    """Refuse a directory without config.json that holds a run's work: going on might mix two runs."""
+    kept = [workdir / name for name in ("results.json", "results.npz", "metrics.jsonl")]
+    kept += sorted((workdir / "checkpoints").glob("[0-9]*"))
+    if found := [path for path in kept if path.exists()]:
+        raise CheckpointError(
+            f"{workdir}/config.json: gone, and {found[0].relative_to(workdir)} is there: whose work that is "
+            "cannot be known; put config.json back, or choose another --workdir"
+        )
 
 
 def claim(workdir, config, data_record, teacher=None):
@@ -73,8 +85,16 @@ def begun_with(workdir):
     Raises:
       CheckpointError: DIR/teacher.json is no such record.
     """
-    path = Path(workdir) / "teacher.json"
-    if not path.exists() or not (Path(workdir) / "config.json").exists():
+    path, begun = Path(workdir) / "teacher.json", Path(workdir) / "config.json"
+    if not begun.exists():
+        return None
+    if not path.exists():
+        # It is written before config.json. Older versions, whose records have no seal, may have none.
+        stored = tree.from_json(files.read_json(begun))
+        if files.is_sealed(begun) and methods.needs_teacher(stored):
+            raise CheckpointError(
+                f"{path}: gone; put it back, or choose another --workdir: what taught cannot be known"
+            )
         return None
     record = files.read_json(path)
     if not isinstance(record, dict) or not {"name", "checkpoint", "params_sha256"} <= record.keys():

@@ -3,6 +3,8 @@
 import dataclasses
 import errno
 import json
+import os
+import shutil
 import threading
 
 import jax
@@ -318,6 +320,32 @@ def test_another_configuration_in_the_same_workdir_is_refused(make_config, digit
     assert "config.seed: 0 in the working directory, 3 now" in str(error.value)
     assert "eval.batch_size" not in str(error.value)
     assert (tmp_path / "results.json").read_text() == before
+
+
+def test_a_half_deleted_directory_is_refused_or_gives_the_same(make_config, digits, tmp_path):
+    """Stopped before its result, with one more thing gone: no other run's work may be gone on from."""
+    config = make_config("kd", epochs=1)
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    done = train.train_and_evaluate(config, whole, digits)
+    for gone, told in (
+        ("config.json", "half/config.json: gone, and .* is there"),
+        ("dataset.json", "half/dataset.json: no such file"),
+        ("teacher.json", "half/teacher.json: gone; put it back"),
+        ("metrics.jsonl", ""),
+        ("checkpoints", ""),
+    ):
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(whole, half)
+        (half / "results.json").unlink()
+        (shutil.rmtree if (half / gone).is_dir() else os.unlink)(half / gone)
+        before = sorted(half.rglob("*"))
+        if told:
+            with pytest.raises(CheckpointError, match=told):
+                train.train_and_evaluate(config, half, digits)
+            assert sorted({*half.rglob("*")} - {half / ".lock"}) == [p for p in before if p.name != ".lock"]
+        else:
+            again = train.train_and_evaluate(config, half, digits)
+            assert again["params_sha256"] == done["params_sha256"]
 
 
 def test_a_run_holds_its_directory_while_its_teacher_trains(make_config, digits, tmp_path, monkeypatch):
