@@ -19,6 +19,7 @@ import craft_jax
 from craft_jax import data, files
 from craft_jax.config.tree import from_json
 from craft_jax.evaluation import correctness
+from tests.conftest import some_slow
 
 ROOT = Path(__file__).parent.parent
 
@@ -157,7 +158,7 @@ def last_state(workdir):
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
 
 
-@pytest.mark.parametrize("method", ["craft", "crd"])
+@pytest.mark.parametrize("method", some_slow(["craft", "crd"], ["craft"]))
 def test_a_killed_process_goes_on_to_the_same_end(method, request, tmp_path):
     base, words, _ = request.getfixturevalue("finished" if method == "craft" else "finished_crd")
     words = [
@@ -216,6 +217,7 @@ def test_signals_save_and_the_same_command_goes_on_to_the_same_end(finished, tmp
     assert [json.loads(row)["step"] for row in rows] == list(range(1, 44))
 
 
+@pytest.mark.slow
 def test_the_command_on_two_devices(finished, tmp_path):
     """Every method's steps on two devices are tests/training/test_devices.py's."""
     base, words, _ = finished

@@ -212,13 +212,14 @@ def _summary(cells, right, dataset, config):
 
 def _protocol(config, evaluated, teacher_record):
     trained = methods.trained_corruptions(config)
-    teachers_own = teacher_record.get("trained_corruptions", [])  # absent from records of older versions
+    # Not known of an imported teacher or in an older version's record: None, where [] says there were none.
+    teachers_own = teacher_record.get("trained_corruptions") if teacher_record else []
     return {
         "trained_corruptions": trained,
         "teacher_trained_corruptions": teachers_own,
         "evaluated_corruptions": evaluated,
         "overlap_allowed": config.views.allow_overlap,
-        "overlap": sorted({*trained, *teachers_own} & set(evaluated)),
+        "overlap": sorted({*trained, *(teachers_own or [])} & set(evaluated)),
     }
 
 

@@ -228,6 +228,9 @@ def test_a_teachers_corruptions_are_marked():
     found = evaluate.evaluate(pair, dataset, config, mesh, wanted, teacher_record=record).result
     assert found["teacher_trained_corruptions"] == ["contrast", "fog"]
     assert found["trained_corruptions"] == [] and found["overlap"] == ["contrast"]
+    imported = {"checkpoint": "runs/i"}
+    found = evaluate.evaluate(pair, dataset, config, mesh, wanted, teacher_record=imported).result
+    assert found["teacher_trained_corruptions"] is None and found["overlap"] == []
     teachers.check_overlap(record, config)
     config.views.allow_overlap = False
     with pytest.raises(ConfigError, match=r"runs/t was trained on contrast"):

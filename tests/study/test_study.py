@@ -70,6 +70,7 @@ def result(directory, arm):
     return json.loads((directory / arm / "seed0" / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_students_are_evaluated_once_more(undisturbed, capsys):
     runs, kept = undisturbed
     for arm in ("erm", "kd"):
@@ -103,6 +104,7 @@ def test_a_killed_study_goes_on_to_the_same_end(file, undisturbed, tmp_path):
             assert one[key] == other[key], (arm, key)
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_from_its_results_alone(file, undisturbed, tmp_path, capsys):
     runs, kept = undisturbed
     words = [f"{file}:craft", f"--out={tmp_path / 'elsewhere'}", f"--results={kept}"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import some_slow
 from tests.training.on_devices import STEPS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ LOSSES = {"erm": 1e-6, "augmix": 1e-4, "kd": 1e-4, "attkd": 1e-4, "crd": 1e-6, "
 STATE = 5e-3
 
 
-@pytest.mark.parametrize("method", LOSSES)
+@pytest.mark.parametrize("method", some_slow(LOSSES, ("craft", "crd")))
 def test_two_devices_train_as_one(method, tmp_path):
     environment = {
         **os.environ,
