@@ -66,10 +66,7 @@ def _walk(root: Path, folder: Path, above: tuple[Path, ...], strangers: list) ->
         name = PurePosixPath(path.relative_to(root))
         real = path
         if entry.is_symlink():
-            try:
-                real = path.resolve()
-            except (OSError, RuntimeError):  # links that lead to each other
-                real = root.parent
+            real = Path(os.path.realpath(path))  # which never raises, not of links that lead to each other
             if not real.is_relative_to(root) or real in above:
                 strangers.append(name)
                 continue
