@@ -42,12 +42,11 @@ def test_found_are_pictures_by_their_endings(tmp_path):
         pictures.find(tmp_path / "none")
 
 
-@pytest.mark.parametrize("target", ["../outside", "/etc", "..", ".", "other"])
+@pytest.mark.parametrize("target", ["../outside", "/etc", "..", "."])
 def test_links_that_lead_out_or_in_a_circle_are_refused(tmp_path, target):
     (tmp_path / "outside").mkdir()
     (tmp_path / "in" / "a").mkdir(parents=True)
     (tmp_path / "in" / "link").symlink_to(target)
-    (tmp_path / "in" / "other").symlink_to("link" if target == "other" else "a")
     with pytest.raises(DataError, match=r"symbolic links lead out of it or in a circle: .*link"):
         pictures.find(tmp_path / "in")
     assert len(pictures.find(tmp_path / "in" / "a")) == 0
@@ -57,7 +56,10 @@ def test_links_within_are_followed_and_circles_of_two_are_seen(tmp_path):
     save(tmp_path / "in" / "a" / "1.png", LEFT)
     (tmp_path / "in" / "b").symlink_to("a")
     (tmp_path / "in" / "2.png").symlink_to("a/1.png")
-    assert [*map(str, pictures.find(tmp_path / "in"))] == ["2.png", "a/1.png", "b/1.png"]
+    (tmp_path / "in" / "3.png").symlink_to("4.png")
+    (tmp_path / "in" / "4.png").symlink_to("3.png")
+    assert [*map(str, pictures.find(tmp_path / "in"))] == ["2.png", "3.png", "4.png", "a/1.png", "b/1.png"]
+    assert "no such file" in fails(tmp_path / "in" / "3.png")
     (tmp_path / "in" / "c").mkdir()
     (tmp_path / "in" / "a" / "x").symlink_to("../c")
     (tmp_path / "in" / "c" / "y").symlink_to("../a")
@@ -136,9 +138,8 @@ def png(width, height):
     """A PNG file that claims to be so large, and has no pixels."""
 
     def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")

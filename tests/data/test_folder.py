@@ -1,4 +1,4 @@
-"""Folders of pictures: splits counted by hand, pixels as they were saved, one clear error for what is wrong."""
+"""Folders of pictures: splits counted by hand, pixels as saved, one clear error for what is wrong."""
 
 import json
 import os
@@ -56,13 +56,7 @@ def test_classes_labels_and_pixels(animals, capsys):
     loaded = load(animals)
     assert loaded.classes == ("cat", "dog", "owl") and loaded.num_classes == 3
     assert loaded.train_images.shape == (5, 16, 16, 3) and loaded.train_images.dtype == np.uint8
-    assert loaded.train_images[:, 0, 0, 0].tolist() == [
-        3,
-        2,
-        0,
-        1,
-        4,
-    ]  # cat/d, cat/deep/c, dog/a, dog/b, owl/e
+    assert loaded.train_images[:, 0, 0, 0].tolist() == [3, 2, 0, 1, 4]  # d, deep/c; a, b; e
     assert loaded.train_labels.tolist() == [0, 0, 1, 1, 2]
     assert loaded.test_images[:, 5, 5, 2].tolist() == [6, 5] and loaded.test_labels.tolist() == [0, 1]
     assert data.record(loaded)["classes"] == ["cat", "dog", "owl"]
@@ -112,9 +106,8 @@ TINY = (
 def tiny(tmp_path):
     root = add(tmp_path / "tiny", *TINY)
     (root / "train" / "n01" / "n01_boxes.txt").write_text("n01_0.JPEG\t0\t0\t9\t9\n")
-    (root / "val" / "val_annotations.txt").write_text(
-        "val_0.JPEG\tn03\t0\t0\t9\t9\nval_1.JPEG\tn01\t1\t1\t8\t8\n"
-    )
+    annotations = "val_0.JPEG\tn03\t0\t0\t9\t9\nval_1.JPEG\tn01\t1\t1\t8\t8\n"
+    (root / "val" / "val_annotations.txt").write_text(annotations)
     (root / "words.txt").write_text("n00\tthing\nn01\tcrane, bird\nn02\tgoldfish, Carassius\nn03\tcrane\n")
     return root
 
