@@ -8,7 +8,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from craft_jax import data, pictures
+import craft_jax
+from craft_jax import data, main, pictures, predict
 from craft_jax.data import decoded, folder, names
 from craft_jax.errors import DataError
 
@@ -296,3 +297,28 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
     odd = os.fsdecode(b"b\xff")
     add(tmp_path / "set", "train/a/1.png", f"train/{odd}/1.png", "test/a/1.png")
     assert folder.listed(tmp_path / "set").classes == ("a", "b\\udcff")
+
+
+def test_a_run_on_a_folder_knows_its_classes(tmp_path, digits, capsys):
+    """A tiny run by the command on digits as files: its first lines, its records, what it says of a file."""
+    for split in ("train", "test"):
+        images, labels = getattr(digits, f"{split}_images"), getattr(digits, f"{split}_labels")
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = tmp_path / "set" / split / f"d{label}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{i}.png")
+    words = ["--config=configs/erm.py:smoke", f"--workdir={tmp_path / 'run'}", "--config.data.name=folder"]
+    settings = {"data.dir": tmp_path / "set", "data.size": 16, "student.name": "tiny", "batch_size": 16}
+    settings |= {"eval.corruptions": "contrast", "eval.severities": 5, "compilation_cache": False}
+    settings |= {"log.progress": False, "log.tensorboard": False}
+    assert main.main([*words, *(f"--config.{key}={value}" for key, value in settings.items())]) == 0
+    assert "classes: 10 (d0, d1, d2, d3, d4, d5, d6, d7, d8, d9)" in capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "results.json").read_text())
+    classes = [f"d{label}" for label in range(10)]
+    assert result["data"]["classes"] == classes and result["data"]["train_examples"] == 72
+    picture = sorted((tmp_path / "set" / "test").rglob("*.png"))[0]
+    assert predict.main([str(tmp_path / "run"), str(picture), "--top=1", "--json"]) == 0
+    ((likeliest,),) = (row["classes"] for row in json.loads(capsys.readouterr().out))
+    student = craft_jax.load(tmp_path / "run")
+    logits = student(np.asarray(Image.open(picture))[None] / np.float32(255))
+    assert likeliest["class"] == classes[int(logits[0].argmax())] and list(student.classes) == classes
