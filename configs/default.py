@@ -35,7 +35,7 @@ def _defaults():
     # train/CLASS/*.jpg and test/CLASS/*.jpg (craft_jax/data/folder.py), or of Tiny-ImageNet
     data.size = 0  # shrink all images to so many pixels a side by area means, 16 or more; 0: as they are.
     # Their mean and std are then computed; data.crop_padding stays what it is. A folder's pictures are
-    # cropped to squares about their centres and resized to it: it cannot be 0
+    # resized to it by their shorter side and cropped to squares: it cannot be 0
     data.validation = 0  # hold out so many training images; they are evaluated unless eval.split is "test"
     data.max_train = 0  # train on so many images at most, the same ones for every seed, at random; 0 for all
     data.cue = "none"  # a spurious cue of a class on every image: "corner", a square, or "color", a tint;

@@ -77,10 +77,10 @@ def _walk(root: Path, folder: Path, above: tuple[Path, ...], strangers: list) ->
 
 
 def read(path: str | Path, height: int = 0, width: int = 0) -> np.ndarray:
-    """A picture as (H, W, 3) uint8, in its own size or, with `height` and `width`, cropped and resized.
+    """A picture as (H, W, 3) uint8, in its own size or, with `height` and `width`, resized and cropped.
 
-    It is then cut about its centre to the ratio of these sides, and resized to them by Pillow's bilinear
-    filter, whose support grows as the picture shrinks; a smaller picture is enlarged.
+    It is then resized by Pillow's bilinear filter, whose support grows as the picture shrinks, to the least
+    size that covers these sides, and cropped to them about its centre; a smaller picture is enlarged.
 
     Raises:
       DataError: no such file, not a picture of `FORMATS`, damaged, or of more pixels than

@@ -1,10 +1,11 @@
 """What a trained student sees in pictures: `python -m craft_jax.predict DIR IMAGE [IMAGE ...]`.
 
 DIR is a run's working directory or an export's. A picture (JPEG, PNG, BMP, WebP) is turned as its EXIF
-orientation says, cut about its centre to the ratio of the images that the student was trained on, and resized
-to their size, as a folder's pictures are for training (craft_jax/pictures.py). Each has a line: the likeliest
-classes and their probabilities, the softmax of the logits; how far these can be trusted says the ECE in
-results.json. With --json a list is printed: {"image": FILE, "classes": [{"class": NAME, "probability": P}]}.
+orientation says, resized so as to cover the size of the images that the student was trained on, and cropped
+to it about its centre, as a folder's pictures are for training (craft_jax/pictures.py). Each has a line: the
+likeliest classes and their probabilities, the softmax of the logits; how far these can be trusted says the
+ECE in results.json. With --json a list is printed, of
+{"image": FILE, "classes": [{"class": NAME, "probability": P}, ...]}.
 
 exit status
   0   done

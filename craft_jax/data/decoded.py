@@ -86,7 +86,7 @@ def _read(kept, key) -> tuple[np.ndarray, dict[int, str]] | None:
         if _sha256(found) != record["images_sha256"]:
             return None
         return found, {int(row): why for row, why in record["unreadable"].items()}
-    except (CheckpointError, OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (CheckpointError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
