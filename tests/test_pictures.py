@@ -108,7 +108,7 @@ def test_what_is_transparent_shows_white(tmp_path):
 def test_cmyk_is_what_pillow_makes_of_it(tmp_path):
     inks = np.zeros((16, 16, 4), np.uint8)
     inks[..., 0] = 255  # cyan alone
-    Image.fromarray(inks, "CMYK").save(tmp_path / "c.jpg", quality=100, subsampling=0)
+    Image.frombytes("CMYK", (16, 16), inks.tobytes()).save(tmp_path / "c.jpg", quality=100, subsampling=0)
     assert np.abs(pictures.read(tmp_path / "c.jpg").astype(int) - [0, 255, 255]).max() <= 2
 
 
