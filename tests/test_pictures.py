@@ -157,6 +157,7 @@ def test_what_is_no_picture_is_refused_in_words(tmp_path, recwarn):
     assert "no such file" in fails(tmp_path / "pipe.png")
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest sets its own filters
 @pytest.mark.parametrize("side", [10_000, 60_000])
 def test_a_bomb_is_refused_by_its_header(tmp_path, side):
     (tmp_path / "bomb.png").write_bytes(png(side, side))

@@ -12,6 +12,7 @@ import craft_jax
 from craft_jax import data, main, pictures, predict
 from craft_jax.data import decoded, folder, names
 from craft_jax.errors import DataError
+from craft_jax.runs import export
 
 
 @pytest.fixture(autouse=True)
@@ -298,8 +299,8 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
     assert folder.listed(tmp_path / "set").classes == ("a", "b\\udcff")
 
 
-def test_a_run_on_a_folder_knows_its_classes(tmp_path, digits, capsys):
-    """A tiny run by the command on digits as files: its first lines, its records, what it says of a file."""
+def test_from_a_folder_of_pictures_to_an_exported_student(tmp_path, digits, capsys):
+    """By the commands, on digits as files: a run's first lines and records, what its export says of a file."""
     for split in ("train", "test"):
         images, labels = getattr(digits, f"{split}_images"), getattr(digits, f"{split}_labels")
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -315,8 +316,10 @@ def test_a_run_on_a_folder_knows_its_classes(tmp_path, digits, capsys):
     result = json.loads((tmp_path / "run" / "results.json").read_text())
     classes = [f"d{label}" for label in range(10)]
     assert result["data"]["classes"] == classes and result["data"]["train_examples"] == 72
+    assert export.main([str(tmp_path / "run"), "--formats=safetensors"]) == 0
     picture = sorted((tmp_path / "set" / "test").rglob("*.png"))[0]
-    assert predict.main([str(tmp_path / "run"), str(picture), "--top=1", "--json"]) == 0
+    capsys.readouterr()
+    assert predict.main([str(tmp_path / "run" / "export"), str(picture), "--top=1", "--json"]) == 0
     ((likeliest,),) = (row["classes"] for row in json.loads(capsys.readouterr().out))
     student = craft_jax.load(tmp_path / "run")
     logits = student(np.asarray(Image.open(picture))[None] / np.float32(255))
