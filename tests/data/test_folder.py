@@ -300,7 +300,7 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
 
 
 def test_from_a_folder_of_pictures_to_an_exported_student(tmp_path, digits, capsys):
-    """By the commands, on digits as files: a run's first lines and records, what its export says of a file."""
+    """By the commands, on digits as files: a run's first lines and records, what its export says of one."""
     for split in ("train", "test"):
         images, labels = getattr(digits, f"{split}_images"), getattr(digits, f"{split}_labels")
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
