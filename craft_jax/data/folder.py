@@ -1,9 +1,9 @@
 """Your own images as files: DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.png, or Tiny-ImageNet's layout.
 
 A class is a directory of `train`, named by it; its pictures may lie in directories of their own below it. The
-test set is `test`, else `val`; where there is neither, a fifth of each class's pictures, drawn by a fixed seed.
-Tiny-ImageNet is known by val/val_annotations.txt: its test set are the pictures of val, and words.txt names its
-classes.
+test set is `test`, else `val`; where there is neither, a fifth of the pictures of each class, drawn by a
+fixed seed. Tiny-ImageNet is known by val/val_annotations.txt: its test set are the pictures of val, and
+words.txt names its classes.
 """
 
 import os

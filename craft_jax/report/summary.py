@@ -1,6 +1,5 @@
 """A result as text: the headline, its parts, and every corruption by severity."""
 
-from craft_jax import data
 from craft_jax.evaluation import adaptation, robustness
 
 ACCURACIES = ("clean", "robust", "no JPEG", "noise", "blur", "weather", "digital", "weather+digital")
@@ -91,10 +90,10 @@ def _cue(cue, result):
 
 def worst_group(result):
     """The group of least accuracy of a result's "cue", in words: "class cat, another's cue, 40 images"."""
-    figures, names = result["cue"], data.class_names(result["data"])
+    figures, names = result["cue"], result["data"].get("classes")  # absent from results of older versions
     label, cue = figures["worst"]["class"], figures["worst"]["cue"]
     whose = "its own cue" if cue == "own" else "another's cue"
-    return f"class {names[label]}, {whose}, {figures['examples'][cue][label]} images"
+    return f"class {names[label] if names else label}, {whose}, {figures['examples'][cue][label]} images"
 
 
 def _shifted(result):
