@@ -38,6 +38,9 @@ def test_jit_vmap_and_uint8_make_the_same(name):
         np.testing.assert_array_equal(found, np.rint(expected * 255))
         np.testing.assert_array_equal(jitted(key, levels, name=name, severity=3), found)
     np.testing.assert_array_equal(jitted(keys[0], levels / np.float32(255), name=name, severity=3), plain[0])
+    groups = np.stack([levels / np.float32(255)] * 2)
+    over_both = jax.vmap(lambda key, images: corrupt(key, images, name, 3))(keys[:2], groups)
+    np.testing.assert_array_equal(over_both, plain[:2])
 
 
 @pytest.fixture
