@@ -156,6 +156,7 @@ def test_the_record_is_json():
     assert record == {
         "name": "digits",
         "num_classes": 10,
+        "classes": list("0123456789"),
         "input_shape": [32, 32, 3],
         "mean": list(loaded.mean),
         "std": list(loaded.std),
