@@ -70,7 +70,7 @@ def _walk(root: Path, folder: Path, above: tuple[Path, ...], strangers: list) ->
             if not real.is_relative_to(root) or real in above:
                 strangers.append(name)
                 continue
-        if entry.is_dir():  # of a link what it leads to
+        if (real if entry.is_symlink() else entry).is_dir():  # a path knows of links to each other
             yield from _walk(root, path, (*above, real), strangers)
         else:
             yield name
