@@ -30,10 +30,12 @@ def _defaults():
     config.epochs = 200
 
     config.data = data = ml_collections.ConfigDict()
-    data.name = "cifar10"  # "cifar10", "cifar100" (both TFDS), "digits" (embedded), "npz" (your own)
-    data.dir = ""  # TFDS: its data directory, "" for TFDS's default; npz: the .npz file
+    data.name = "cifar10"  # "cifar10", "cifar100" (both TFDS), "digits" (embedded); yours: "npz", "folder"
+    data.dir = ""  # TFDS: its data directory, "" for TFDS's default; npz: the .npz file; folder: that of
+    # train/CLASS/*.jpg and test/CLASS/*.jpg (craft_jax/data/folder.py), or of Tiny-ImageNet
     data.size = 0  # shrink all images to so many pixels a side by area means, 16 or more; 0: as they are.
-    # Their mean and std are then computed; data.crop_padding stays what it is
+    # Their mean and std are then computed; data.crop_padding stays what it is. A folder's pictures are
+    # resized to it by their shorter side and cropped to squares: it cannot be 0
     data.validation = 0  # hold out so many training images; they are evaluated unless eval.split is "test"
     data.max_train = 0  # train on so many images at most, the same ones for every seed, at random; 0 for all
     data.cue = "none"  # a spurious cue of a class on every image: "corner", a square, or "color", a tint;

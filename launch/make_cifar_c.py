@@ -166,6 +166,7 @@ def main(argv=None):
     )
     parser.add_argument("--data", required=True, choices=data.NAMES)
     parser.add_argument("--data-dir", default="", metavar="DIR", help="as config.data.dir")
+    parser.add_argument("--size", type=int, default=0, metavar="S", help="as config.data.size")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument(
         "--names",
@@ -177,8 +178,8 @@ def main(argv=None):
     parser.add_argument("--overwrite", action="store_true", help="write files anew that are there")
     options = parser.parse_args(argv)
     try:
-        settings = {"name": options.data, "dir": options.data_dir, "size": 0, "validation": 0, "max_train": 0}
-        settings["cue"] = "none"
+        settings = {"name": options.data, "dir": options.data_dir, "size": options.size}
+        settings |= {"validation": 0, "max_train": 0, "cue": "none"}
         dataset = data.load(ConfigDict({"data": settings}))
         count = len(dataset.test_labels) if options.images is None else options.images
         names = tuple(options.names.split(","))

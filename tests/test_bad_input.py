@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import craft_jax
-from craft_jax import errors, files, import_weights, main, models, replay
+from craft_jax import errors, files, import_weights, main, models, predict, replay
+from craft_jax.corruptions import __main__ as corrupt
 from craft_jax.errors import CraftError
 from craft_jax.models import __main__ as networks
 from craft_jax.report import __main__ as report
@@ -130,6 +131,11 @@ def test_a_record_that_is_none(capsys, tmp_path, reader, kind):
             "--config.data.dir=nowhere.npz",
             "--config.data.flip=False",
         ),
+        (
+            main.main,
+            *(ERM, "--config.data.name=folder", "--config.data.dir=nowhere", "--config.data.flip=False"),
+            "--config.data.size=16",
+        ),
         (main.main, ERM, "--config.data.size=8"),
         (main.main, ERM, "--config.optimizer.skip_nonfinite=-1"),
         (main.main, ERM, "--config.optimizer.skip_nonfinite=inf"),
@@ -141,6 +147,10 @@ def test_a_record_that_is_none(capsys, tmp_path, reader, kind):
         (replay.main, "nowhere", "--step=one"),
         (export.main, "nowhere"),
         (export.main, "nowhere", "--formats=onnx,pickle"),
+        (predict.main, "nowhere", "x.png"),
+        (predict.main, "nowhere", "x.png", "--top=0"),
+        (corrupt.main, "nowhere", "out", "--severity=3"),
+        (corrupt.main, "nowhere", "out", "--severity=3", "--names=rain"),
         (import_weights.main, "nowhere.safetensors", "--network=resnet8", "--data=digits", "--out=x", PLAIN),
         (import_weights.main, "f", "--network=resnet9", "--data=digits", "--out=x"),
         (import_weights.main, "f", "--network=resnet8", "--data=stars", "--out=x"),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craft_jax import files, methods, models
+from craft_jax import data, files, methods, models
 from craft_jax.config import reader, rules, tree
 from craft_jax.errors import ConfigError
 
@@ -220,7 +220,10 @@ def default_workdir(spec, config):
     """runs/FILE_DATA[_PRESET]_seedN, for a command without --workdir; DATA once if a preset is called so."""
     path, _, preset = spec.partition(":")
     presets = [name for name in preset.split(",") if name]
-    dataset = Path(config.data.dir).stem if config.data.name == "npz" else config.data.name
+    dataset = config.data.name
+    if dataset in data.OWN:  # of a directory all of its name, dots too
+        own = Path(config.data.dir).absolute()
+        dataset = own.stem if dataset == "npz" else own.name
     named = any(name == dataset or name.startswith(f"{dataset}_") for name in presets)
     parts = [Path(path).stem, *([] if named else [dataset]), *presets, f"seed{config.seed}"]
     return str(Path("runs") / "_".join(parts))

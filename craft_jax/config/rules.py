@@ -78,8 +78,14 @@ def _joint_faults(config):
             f"config.views.corruptions: {', '.join(overlap)} also in config.eval.corruptions; training "
             "corruptions must not be evaluated (--config.views.allow_overlap=True marks the results)"
         )
-    if config.data.name == "npz" and not config.data.dir:
-        yield "config.data.dir: empty; data.name=npz needs the path of an .npz file"
+    if config.data.name in data.OWN and not config.data.dir:
+        what = "the path of an .npz file" if config.data.name == "npz" else "the directory of train/CLASS/"
+        yield f"config.data.dir: empty; data.name={config.data.name} needs {what}"
+    if config.data.name == "folder" and config.data.size == 0:
+        yield (
+            "config.data.size: 0; data.name=folder needs the side that pictures are resized to, at least "
+            f"{corruptions.LEAST_SIDE}"
+        )
     if config.eval.split == "validation" and not config.data.validation:
         yield (
             "config.eval.split: 'validation' with data.validation=0, which holds no images out; "

@@ -12,6 +12,10 @@ Ten more are CIFAR-10-C-bar's (Mintun, Kirillov and Xie 2021), chosen to be unli
 They are for evaluation alone: nothing is trained on them.
 
 >>> corrupt(jax.random.key(0), images, "gaussian_noise", severity=3)   # (B, H, W, 3) -> the same
+
+The room stands alone: it imports nothing of training (JAX, NumPy, SciPy, Pillow and jaxtyping). `corrupt`
+works under `jax.jit` with `static_argnames=("name", "severity")` and under `vmap` over keys, images or both.
+`python -m craft_jax.corruptions DIR_IN DIR_OUT` corrupts a folder of pictures.
 """
 
 import functools
@@ -21,7 +25,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from craft_jax.corruptions import blur, c_bar_draw, c_bar_noise, c_bar_warp, digital, noise, spatter, weather
 from craft_jax.corruptions.frost import frost_source
@@ -64,26 +68,26 @@ __all__ += ["corrupt", "corrupt_each", "frost_source", "program", "programs"]
 
 def corrupt(
     key: Key[Array, "..."] | UInt32[Array, "..."],
-    images: Float[Array | np.ndarray, "B H W 3"],
+    images: Float[Array | np.ndarray, "B H W 3"] | UInt8[Array | np.ndarray, "B H W 3"],
     name: str,
     severity: int,
-) -> Float[Array, "B H W 3"]:
+) -> Float[Array, "B H W 3"] | UInt8[Array, "B H W 3"]:
     """Images under one corruption, as an 8-bit image file would hold them.
 
     Pixels are first rounded to the nearest k/255. The result is truncated, not rounded, to a
     multiple of 1/255, as the original program does. Image i depends on its own key and pixels
-    alone, never on its place in the batch.
+    alone, never on its place in the batch. Of the levels 0..255 in uint8 it makes the same levels.
 
     Args:
       key: one key (image i then uses fold_in(key, i)) or one for each image; typed
         (`jax.random.key`) or raw uint32.
-      images: float32 in [0, 1]; H and W at least 16. The shorter of them decides
+      images: float32 in [0, 1], or uint8; H and W at least 16. The shorter of them decides
         which original's settings are used: see above.
       name: one of `NAMES`, static.
       severity: 1..5, static.
 
     Returns:
-      float32, multiples of 1/255 in [0, 1].
+      float32, multiples of 1/255 in [0, 1]; of uint8 images uint8.
 
     Raises:
       ValueError: unknown name, severity outside 1..5, images or keys of a wrong shape or type.
@@ -91,7 +95,10 @@ def corrupt(
     _check(images, name)
     severity = _static_severity(severity)
     keys, images = _image_keys(key, images.shape[0]), jnp.asarray(images)
-    return corrupt_each(keys, images, name, program(name, images.shape[1:], severity), jnp.int32(severity))
+    levels, group = images.dtype == jnp.uint8, program(name, images.shape[1:], severity)
+    unit = images.astype(jnp.float32) / 255 if levels else images
+    corrupted = corrupt_each(keys, unit, name, group, jnp.int32(severity))
+    return jnp.round(corrupted * 255).astype(jnp.uint8) if levels else corrupted
 
 
 def programs(name: str, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
@@ -168,9 +175,8 @@ def _check(images, name):
     shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
     if shape is None or len(shape) != 4 or shape[-1] != 3 or min(shape[1:3]) < LEAST_SIDE:
         raise ValueError(f"images must be (B, H, W, 3) with H, W >= {LEAST_SIDE}, got shape {shape}")
-    if dtype != jnp.float32:
-        hint = "; divide uint8 images by 255" if dtype == jnp.uint8 else ""
-        raise ValueError(f"images must be float32 in [0, 1], got {dtype}{hint}")
+    if dtype not in (jnp.float32, jnp.uint8):
+        raise ValueError(f"images must be float32 in [0, 1] or uint8, got {dtype}")
 
 
 def _static_severity(severity):

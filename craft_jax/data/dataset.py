@@ -26,6 +26,7 @@ class Source(NamedTuple):
       num_classes: K.
       mean, std: per channel in [0, 1] where published; None to compute them from the training
         images.
+      classes: names of the K classes; empty where the data has none.
     """
 
     train_images: np.ndarray
@@ -35,6 +36,7 @@ class Source(NamedTuple):
     num_classes: int
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
+    classes: tuple[str, ...] = ()
 
 
 class Evaluated(NamedTuple):
@@ -98,6 +100,7 @@ class Dataset:
         held out or, where none are, the test set.
       source_fingerprint: the same over all that the loader returned: parts of one data set share it.
       cue: the spurious cue that all these images carry; None without.
+      classes: names of the K classes; empty where the data has none: see `class_name`.
     """
 
     name: str
@@ -113,6 +116,11 @@ class Dataset:
     fingerprint: str
     source_fingerprint: str
     cue: Cue | None = None
+    classes: tuple[str, ...] = ()
+
+    def class_name(self, label: int) -> str:
+        """What a class is called: its number where the data has no names."""
+        return self.classes[label] if self.classes else str(int(label))
 
     def evaluated(self, split: str) -> Evaluated:
         """The images that `config.eval.split` names; of "", those held out where there are some.
@@ -148,8 +156,9 @@ def make(name: str, source: Source, validation: int, max_train: int = 0, cue: Cu
     if len(kept) < count:
         train = [array[kept] for array in train]
     if len(np.unique(train[1])) < 2:
+        only = source.classes[train[1][0]] if source.classes else train[1][0]
         raise DataError(
-            f"{name}: all {len(kept)} training images are of class {train[1][0]}; "
+            f"{name}: all {len(kept)} training images are of class {only}; "
             "a classifier needs two classes or more"
         )
     mean, std = source.mean, source.std
@@ -172,6 +181,7 @@ def make(name: str, source: Source, validation: int, max_train: int = 0, cue: Cu
         fingerprint=whole if len(kept) == count else fingerprint(*train, *(held if validation else test)),
         source_fingerprint=whole,
         cue=cue,
+        classes=source.classes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any, NotRequired, TypedDict
 
+from craft_jax.data import names
 from craft_jax.data.dataset import Dataset
 
 
@@ -11,6 +12,8 @@ class DataRecord(TypedDict):
     Attributes:
       name: what `config.data.name` says.
       num_classes: K.
+      classes: what they are called, by their numbers where the data has no names. Records of older versions
+        lack it: see `class_names`.
       input_shape: [H, W, 3].
       mean, std: per channel in [0, 1], three each; what the networks normalise with.
       train_examples, test_examples, validation_examples: how many images are trained on, are in the test set,
@@ -22,6 +25,7 @@ class DataRecord(TypedDict):
 
     name: str
     num_classes: int
+    classes: NotRequired[list[str]]
     input_shape: list[int]
     mean: list[float]
     std: list[float]
@@ -39,6 +43,7 @@ def record(dataset: Dataset) -> DataRecord:
     return {
         "name": dataset.name,
         "num_classes": dataset.num_classes,
+        "classes": [dataset.class_name(label) for label in range(dataset.num_classes)],
         "input_shape": [int(side) for side in dataset.train_images.shape[1:]],
         "mean": list(dataset.mean),
         "std": list(dataset.std),
@@ -63,3 +68,11 @@ def current(stored: dict[str, Any]) -> DataRecord:
     if stored["evaluation_split"] == "validation":
         return rest | {"validation_examples": stored["test_examples"]}
     return rest | {"test_examples": stored["test_examples"], "validation_examples": 0}
+
+
+def class_names(stored: dict[str, Any]) -> tuple[str, ...]:
+    """What the K classes of a stored record are called; of an older version's, what they are known to be."""
+    known = names.KNOWN.get(stored.get("name"), ())
+    count = stored["num_classes"]
+    usual = known if len(known) == count else map(str, range(count))
+    return tuple(stored.get("classes", usual))

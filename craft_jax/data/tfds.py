@@ -24,6 +24,7 @@ from absl import logging
 from PIL import Image
 from tqdm import tqdm
 
+from craft_jax.data import names
 from craft_jax.data.dataset import Source
 from craft_jax.errors import DataError
 
@@ -73,7 +74,7 @@ def load(name: str, directory: str) -> Source:
             train_images, train_labels = read(open_split(prepared, "train"), facts.num_classes)
             test_images, test_labels = read(open_split(prepared, "test"), facts.num_classes)
     arrays = (train_images, train_labels, test_images, test_labels)
-    return Source(*arrays, facts.num_classes, facts.mean, facts.std)
+    return Source(*arrays, facts.num_classes, facts.mean, facts.std, names.KNOWN[name])
 
 
 def root_of(directory: str, key: str) -> Path:

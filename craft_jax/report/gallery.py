@@ -121,11 +121,13 @@ def _check(images, names):
 
 def _images(name, directory, side):
     """Two images, uint8, of the data set `name`, or photographs of `side` pixels (None: 32)."""
-    if name != PHOTOGRAPHS:
+    if name not in (PHOTOGRAPHS, "folder"):
         if side is not None:
             raise DataError(f"--size={side} is for --data={PHOTOGRAPHS}; {name} has a size of its own")
-        return data.REGISTRY[name](directory).test_images[:2]
+        return data.REGISTRY[name](directory, 0).test_images[:2]
     side = 32 if side is None else side
+    if name == "folder":
+        return data.REGISTRY[name](directory, side).test_images[:2]
     if side < corruptions.LEAST_SIDE:
         raise DataError(f"--size={side}: at least {corruptions.LEAST_SIDE}, which the corruptions need")
     return photographs(side)
@@ -160,7 +162,7 @@ def main(argv=None):
         "--data", default=PHOTOGRAPHS, choices=(PHOTOGRAPHS, *data.NAMES), help="images (%(default)s)"
     )
     parser.add_argument("--data-dir", default="", metavar="DIR", help="as config.data.dir, for --data")
-    parser.add_argument("--size", type=int, help="side of the photographs in pixels (32)")
+    parser.add_argument("--size", type=int, help="side of photographs or of a folder's pictures (32)")
     options = parser.parse_args(argv)
     if options.data_dir and options.data == PHOTOGRAPHS:
         parser.error("--data-dir: the photographs are scikit-learn's; allowed: with another --data")

@@ -26,7 +26,7 @@ def text(result):
     if result["shifted"]:
         lines.append(_shifted(result))
     if result.get("cue"):  # absent from results of older versions
-        lines.append(_cue(result["data"]["cue"], result["cue"]))
+        lines.append(_cue(result["data"]["cue"], result))
     if reference := result["against_reference"]:
         lines.append(_against(reference))
     networks = {"student": result}
@@ -78,20 +78,22 @@ def _against(reference):
     )
 
 
-def _cue(cue, figures):
+def _cue(cue, result):
+    figures = result["cue"]
     return (
         f"{cue['kind']} cue       as in training ({cue['correlation']:g} its own class's) "
         f"{number(figures['as_in_training'])}%, absent {number(figures['absent'])}%, "
         f"reversed {number(figures['reversed'])}%; worst group {number(figures['worst_group'])}%: "
-        + worst_group(figures)
+        + worst_group(result)
     )
 
 
-def worst_group(figures):
-    """The group of least accuracy of a result's "cue", in words: "class 3, another's cue, 40 images"."""
+def worst_group(result):
+    """The group of least accuracy of a result's "cue", in words: "class cat, another's cue, 40 images"."""
+    figures, names = result["cue"], result["data"].get("classes")  # absent from results of older versions
     label, cue = figures["worst"]["class"], figures["worst"]["cue"]
     whose = "its own cue" if cue == "own" else "another's cue"
-    return f"class {label}, {whose}, {figures['examples'][cue][label]} images"
+    return f"class {names[label] if names else label}, {whose}, {figures['examples'][cue][label]} images"
 
 
 def _shifted(result):

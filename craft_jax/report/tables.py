@@ -177,7 +177,7 @@ def cues(results):
     for workdir, result in results:
         if found := result.get("cue"):  # absent from results of older versions
             figures = (found[key] for key in ("as_in_training", "absent", "reversed", "worst_group"))
-            yield workdir, cue_of(result), *map(number, figures), worst_group(found)
+            yield workdir, cue_of(result), *map(number, figures), worst_group(result)
 
 
 def evaluations(paths):

@@ -6,12 +6,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from craft_jax import files, models
+from craft_jax import data, files, models
 from craft_jax.config import tree
 from craft_jax.errors import CheckpointError
 from craft_jax.runs import checkpoint, weights
 
 _LEAST_SIDE = 8  # pixels, which every network's strides need
+_LARGEST_SIDE, _MOST_CLASSES = 2**14, 10**6  # pixels; classes
 _LARGEST = 1e30  # of a mean, in float32 with room; a deviation is at least its inverse
 _ROUNDING = 1e-3  # how far outside [0, 1] what resizes or averages images may leave a pixel
 
@@ -25,11 +26,14 @@ class Predictor:
       config: the ConfigDict that it was trained with.
       step: how many steps it was trained for.
       mean, std: what the model normalises images by, three numbers each.
+      classes: names of the K classes, in the order of the logits; their numbers where the data has no names.
+      input_shape: (H, W, 3) of the images that it was trained on.
     """
 
-    def __init__(self, model, variables, config, step, mean, std):
+    def __init__(self, model, variables, config, step, mean, std, classes=(), input_shape=()):
         self.model, self.variables, self.config, self.step = model, variables, config, step
         self.mean, self.std = mean, std
+        self.classes, self.input_shape = classes, input_shape
         self._on_device = jax.device_put(variables)
 
     def __call__(self, images):
@@ -115,7 +119,32 @@ def load(workdir, dtype="", precision=""):
         std=std,
         precision=precision or config.precision,
     )
-    return Predictor(model, variables, config, step, mean, std)
+    classes, shape = _classes(workdir, data_record), _shape(workdir, data_record.get("input_shape"))
+    return Predictor(model, variables, config, step, mean, std, classes, shape)
+
+
+def _classes(workdir, record):
+    """The names of a record's classes, checked: the file may be from elsewhere."""
+    count, stored = record["num_classes"], record.get("classes")  # absent from an older version's
+    names = stored is None or (isinstance(stored, list) and all(isinstance(name, str) for name in stored))
+    if not names or (stored is not None and len(stored) != count):
+        raise CheckpointError(
+            f"{workdir}: the classes in dataset.json are {repr(stored)[:100]}; allowed: the names of {count}"
+        )
+    if count > _MOST_CLASSES:
+        raise CheckpointError(f"{workdir}: {count} classes in dataset.json; allowed: {_MOST_CLASSES}")
+    return data.class_names(record)
+
+
+def _shape(workdir, stored):
+    """A record's input_shape as a tuple, likewise."""
+    sides = stored[:2] if isinstance(stored, list) and len(stored) == 3 and stored[2] == 3 else [None]
+    if not all(type(side) is int and _LEAST_SIDE <= side <= _LARGEST_SIDE for side in sides):
+        raise CheckpointError(
+            f"{workdir}: the input_shape in dataset.json is {repr(stored)[:100]}; allowed: [H, W, 3], sides "
+            f"of {_LEAST_SIDE} to {_LARGEST_SIDE} pixels"
+        )
+    return tuple(stored)
 
 
 def _three(workdir, key, values, least):

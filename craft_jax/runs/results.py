@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from craft_jax import data, files, streams
+from craft_jax import data, errors, files, streams
 from craft_jax.config import tree
 from craft_jax.runs import machine
 
@@ -65,11 +65,17 @@ def _taught_by(record):
 def _classes(dataset, evaluated):
     """How many classes there are, and which of them have no images: labels from 1 are one class too many."""
     parts = [str(dataset.num_classes)]
+    if dataset.classes:
+        parts[0] += f" ({_some(dataset.classes)})"
     for labels, split in ((dataset.train_labels, "training"), (evaluated.labels, evaluated.split)):
         if classes := data.absent(labels, dataset.num_classes):
-            some = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+            some = _some([dataset.class_name(label) for label in classes])
             parts.append(f"no {split} image of class {some}")
-    return "; ".join(parts)
+    return errors.printable("; ".join(parts))
+
+
+def _some(names):
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 @functools.cache

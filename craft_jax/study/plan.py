@@ -134,8 +134,8 @@ def _data(config):
 
 
 def _fingerprint(config):
-    """Two files of images are two data sets of one name: their content tells them apart."""
-    return data.load(config).fingerprint if config.data.name == "npz" else ""
+    """Two files or folders of images are two data sets of one name: their content tells them apart."""
+    return data.load(config).fingerprint if config.data.name in data.OWN else ""
 
 
 def _configure(name, arm, everywhere, out):
@@ -247,6 +247,6 @@ def trained_recipe(config: ConfigDict, fingerprint: str) -> dict:
     """The same of a trained teacher's own configuration."""
     flat = tree.flatten(config)
     images = {key: flat[key] for key in flat if key.startswith("data.") and key != "data.dir"}
-    if config.data.name == "npz":
+    if config.data.name in data.OWN:
         images["data"] = fingerprint
     return tree.teacher_recipe(config) | images

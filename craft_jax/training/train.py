@@ -138,7 +138,7 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         "notes": ["cost is not measured: the run was stopped before"],
     }
     labels = targets.clean_images(config, dataset, wanted.files, config.eval.split)[1]
-    watch.tell_constant(correct["clean"], labels)
+    watch.tell_constant(correct["clean"], labels, dataset.class_name)
     correctness.write(workdir / "results.npz", correct)  # first: a finished run has both
     if config.log.tensorboard:
         write_outcome(workdir, config, result)  # likewise

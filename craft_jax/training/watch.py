@@ -89,16 +89,18 @@ class Watch:
             tqdm.write(f"note: {text}", file=sys.stderr)
 
 
-def tell_constant(correct, labels):
+def tell_constant(correct, labels, class_name=str):
     """Say so where just the images of one class are right: a network that predicts that class for all.
 
     Args:
       correct: (N,) bool, which images are right.
       labels: (N,) their classes.
+      class_name: label -> what it is called.
     """
     right = np.unique(labels[correct])
     if len(right) == 1 and len(np.unique(labels)) > 1 and np.all(correct == (labels == right[0])):
-        text = f"constant predictions: of {len(labels)} clean images just those of class {right[0]} are right"
+        only = class_name(right[0])
+        text = f"constant predictions: of {len(labels)} clean images just those of class {only} are right"
         tqdm.write(f"note: {text}", file=sys.stderr)
 
 

@@ -308,7 +308,9 @@ def test_default_workdir():
 def test_the_default_workdir_names_the_data():
     """Or a second data set would meet the first one's run."""
     npz = ["--config.data.name=npz", "--config.data.dir=some where/flowers.npz"]
+    folder = ["--config.data.name=folder", "--config.data.dir=my/flowers.v2/", "--config.data.size=32"]
     for preset, overrides, name in (
+        ("", folder, "craft_flowers.v2"),
         ("", [], "craft_cifar10"),
         ("matched", ["--config.data.name=cifar100"], "craft_cifar100_matched"),
         ("cifar10_cpu", [], "craft_cifar10_cpu"),

@@ -363,7 +363,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("method", sorted(methods.METHODS)),
         ("dtype", ["float32", "bfloat16"]),
         ("precision", ["default", "highest"]),
-        ("data.name", ["cifar10", "cifar100", "digits", "npz"]),
+        ("data.name", ["cifar10", "cifar100", "digits", "npz", "folder"]),
         ("data.cue", ["none", "corner", "color"]),
         ("student.name", models.REGISTRY),  # evaluated below: tests/conftest.py adds one
         ("teacher.name", models.REGISTRY),
@@ -538,6 +538,13 @@ def test_digits_are_never_flipped():
 def test_npz_needs_a_path():
     assert "npz" in faults_at(load(data__name="npz"), "data.dir")[0]
     assert faults(load(data__name="npz", data__dir="images.npz")) == []
+
+
+def test_a_folder_needs_a_path_and_a_size():
+    assert "train/CLASS/" in faults_at(load(data__name="folder"), "data.dir")[0]
+    (line,) = faults(load(data__name="folder", data__dir="pictures"))
+    assert line.startswith("config.data.size: 0; data.name=folder needs the side")
+    assert faults(load(data__name="folder", data__dir="pictures", data__size=64)) == []
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_names_and_families():
         ({"severity": 6}, r"severity.*\(1, 2, 3, 4, 5\), got 6"),
         ({"severity": 2.0}, "severity must be a Python int"),
         ({"severity": True}, "severity must be a Python int"),
-        ({"images": np.zeros((2, 32, 32, 3), np.uint8)}, "float32.*uint8; divide"),
+        ({"images": np.zeros((2, 32, 32, 3), np.int32)}, "float32.*or uint8, got int32"),
         ({"images": np.zeros((2, 32, 32, 3))}, "float32.*float64"),
         ({"images": np.zeros((32, 32, 3), np.float32)}, r"\(B, H, W, 3\).*\(32, 32, 3\)"),
         ({"images": np.zeros((2, 32, 32, 1), np.float32)}, r"\(B, H, W, 3\).*\(2, 32, 32, 1\)"),

@@ -45,7 +45,7 @@ def fails(*args, **kwargs):
 
 def test_names():
     assert type(data.REGISTRY) is dict
-    assert data.NAMES == tuple(data.REGISTRY) == ("digits", "cifar10", "cifar100", "npz")
+    assert data.NAMES == tuple(data.REGISTRY) == ("digits", "cifar10", "cifar100", "npz", "folder")
 
 
 def test_unknown_name_lists_the_names():
@@ -156,6 +156,7 @@ def test_the_record_is_json():
     assert record == {
         "name": "digits",
         "num_classes": 10,
+        "classes": list("0123456789"),
         "input_shape": [32, 32, 3],
         "mean": list(loaded.mean),
         "std": list(loaded.std),
@@ -460,7 +461,7 @@ def offline(monkeypatch):
 def test_tfds_reads_what_was_prepared(name, prepared, offline):
     root, contents = prepared
     loaded = load(name, root)
-    assert loaded.num_classes == {"cifar10": 10, "cifar100": 100}[name]
+    assert loaded.num_classes == len(loaded.classes) == {"cifar10": 10, "cifar100": 100}[name]
     assert loaded.train_images.shape == (len(contents[name]["train"][0]), 32, 32, 3)
     assert loaded.train_images.dtype == np.uint8 and loaded.train_labels.dtype == np.int32
 
@@ -673,7 +674,7 @@ def test_a_run_on_cifar100_by_config(prepared, offline, tmp_path, capsys):
     settings |= {"eval.corruptions": "contrast", "eval.severities": 5, "compilation_cache": False}
     settings |= {"log.progress": False, "log.tensorboard": False}
     assert main.main([*words, *(f"--config.{key}={value}" for key, value in settings.items())]) == 0
-    assert "classes: 100" in capsys.readouterr().out
+    assert "classes: 100 (apple, aquarium_fish, baby, " in capsys.readouterr().out
     result = json.loads((tmp_path / "results.json").read_text())
     assert (result["status"], result["dataset"], result["data"]["num_classes"]) == ("done", "cifar100", 100)
     loaded = load("cifar100", root, size=16)

@@ -19,6 +19,7 @@ from craft_jax.report.studies import Comparison
 NAME, TITLE = "images", "Images gained and lost"
 _CORRUPTIONS, _EACH = 4, 2  # shown, and images of each
 _SIDE, _GAP, _LINE = 96, 6, 14  # pixels
+_LETTERS = 19  # that fit below an image
 
 
 def of_study(study):
@@ -111,7 +112,10 @@ def _tiles(run, rows):
     for name, severity, index in rows:
         keys = corruption_keys(name, severity, np.array([index]))
         seen = corruptions.corrupt(keys, jnp.float32(images[index : index + 1]) / 255, name, severity)
-        words = f"{name.replace('_', ' ')} {severity}", f"image {index}, class {labels[index]}"
+        called = f"image {index}, class {labels[index]}"
+        if dataset.classes:
+            called = f"{index}, {dataset.class_name(labels[index])}"[:_LETTERS]
+        words = f"{name.replace('_', ' ')} {severity}", called
         tiles.append((images[index], np.uint8(np.rint(255 * np.asarray(seen[0]))), words))
     return tiles
 
