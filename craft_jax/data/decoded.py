@@ -97,7 +97,7 @@ def _write(kept, key, made, unreadable):
         with files.whole(f"{kept}.npy") as temporary, open(temporary, "wb") as file:
             np.save(file, made)
         files.write_json(f"{kept}.json", record)  # last: it says that the array is whole
-    except OSError as error:
+    except (OSError, CheckpointError) as error:
         print(f"note: the decoded pictures are not kept for the next time: {error}", file=sys.stderr)
 
 
