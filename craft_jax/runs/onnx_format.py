@@ -54,7 +54,8 @@ def write(student, input_shape, path):
         return student.model.apply(student.variables, images, False)[0].logits
 
     name, said = student.config.student.name, io.StringIO()
-    logging.getLogger("jax2onnx").setLevel(logging.CRITICAL)  # it tells of plugins that do not matter here
+    for told in ("jax2onnx", "onnx_ir"):  # of plugins and shapes that do not matter here
+        logging.getLogger(told).setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(said):  # and of every layer
             model = convert(
