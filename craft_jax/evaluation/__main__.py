@@ -124,6 +124,7 @@ def _measure(network, dataset, config, options):
         "seed": None,
         "draws": streams.DRAWS,
         **result,
+        "teacher": None,
         "onnx": {
             "file": str(Path(options.onnx).absolute()),
             "sha256": onnx_format.sha256(options.onnx),
