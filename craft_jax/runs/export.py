@@ -57,6 +57,7 @@ def export(workdir, formats=DEFAULT, data_dir=""):
     directory, student = Path(workdir) / "export", predict.load(workdir)
     # Before anything is written: they may not be there.
     images = _training_images(workdir, student.config, data_dir) if "onnx_int8" in formats else None
+    files.check_writable(directory)
     if "torch" in formats:
         write_torch(student, directory)
     if "safetensors" in formats:
@@ -66,29 +67,30 @@ def export(workdir, formats=DEFAULT, data_dir=""):
         with files.whole(directory / "model.jax_export") as temporary:
             temporary.write_bytes(artefact)
     if as_onnx:
-        write_onnx(workdir, directory, images)
+        full = student if student.config.dtype == "float32" else predict.load(workdir, dtype="float32")
+        write_onnx(full, files.read_json(Path(workdir) / "dataset.json")["input_shape"], directory, images)
     model_card.write(workdir, directory, student)
     return directory
 
 
-def write_onnx(workdir, directory, images=None):
+def write_onnx(student, input_shape, directory, images=None):
     """Write DIR/model.onnx, with images to take ranges from DIR/model_int8.onnx too, and DIR/onnx.json.
 
     Args:
-      workdir: a run's working directory.
-      directory: where to; made if it is not there.
+      student: a predict.Predictor that computes in float32.
+      input_shape: (H, W, C).
+      directory: where to.
       images: (N, H, W, 3) float32 in [0, 1], or None.
     Raises:
       CraftError: a package is not installed, or the network cannot be converted.
     """
-    directory, student = Path(directory), predict.load(workdir, dtype="float32")
-    directory.mkdir(parents=True, exist_ok=True)
-    shape = files.read_json(Path(workdir) / "dataset.json")["input_shape"]
-    onnx_format.write(student, shape, directory / onnx_format.FLOAT)
+    directory = Path(directory)
+    onnx_format.write(student, input_shape, directory / onnx_format.FLOAT)
     jitted = jax.jit(lambda x: student.model.apply(student.variables, x, False)[0].logits)
+    int8 = directory / onnx_format.INT8
+    int8.unlink(missing_ok=True)  # of an earlier export: it need not be of this network
     runtimes = {"jax": jitted, onnx_format.FLOAT: onnx_format.Classifier(directory / onnx_format.FLOAT)}
     if images is not None:
-        int8 = directory / onnx_format.INT8
         onnx_format.quantize(directory / onnx_format.FLOAT, int8, images)
         runtimes[onnx_format.INT8] = onnx_format.Classifier(int8)
     names = ("onnx", "onnxruntime", "jax2onnx")
@@ -99,7 +101,7 @@ def write_onnx(workdir, directory, images=None):
             name: {
                 str(size): latency.median_ms(lambda call=call, x=x: np.asarray(call(x)))
                 for size in latency.BATCH_SIZES
-                for x in [np.full((size, *shape), 0.5, np.float32)]
+                for x in [np.full((size, *input_shape), 0.5, np.float32)]
             }
             for name, call in runtimes.items()
         },

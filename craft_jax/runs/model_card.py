@@ -101,7 +101,7 @@ def write(workdir, directory, student):
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{workdir}: dataset.json or results.json is not what a run writes") from error
     with files.whole(Path(directory) / "README.md") as temporary:
-        temporary.write_text("\n".join(parts))
+        temporary.write_text("".join(parts))
 
 
 def _head(student, record, result):
@@ -116,7 +116,7 @@ def _head(student, record, result):
         f"{config.batch_size} images a step, step {student.step}",
         "Teacher": _teacher(result.get("teacher")),
         "Started from": _start(result.get("started_from")),
-        "Trained on corruptions": ", ".join(result.get("trained_corruptions") or []) or "none recorded",
+        "Trained on corruptions": ", ".join(result.get("trained_corruptions", ["not recorded"])) or "none",
         "Parameters' SHA-256": result.get("params_sha256", "not recorded: the run has not finished"),
         "Code, date": f"craft_jax {result.get('commit') or '(commit not recorded)'}, "
         f"{result.get('date', 'not recorded')[:10]}",
