@@ -112,8 +112,7 @@ def _head(student, record, result):
         "Data": f"{record['name']}, {record['train_examples']} training images "
         f"(fingerprint {record['fingerprint'][:10]})",
         "Licence of the data": _LICENCES.get(record["name"], _OWN),
-        "Method": f"{result.get('method', config.method)}, seed {config.seed}, {config.epochs} epochs of "
-        f"{config.batch_size} images a step, step {student.step}",
+        "Method": _method(result, config, student.step),
         "Teacher": _teacher(result.get("teacher")),
         "Started from": _start(result.get("started_from")),
         "Trained on corruptions": ", ".join(result.get("trained_corruptions", ["not recorded"])) or "none",
@@ -123,6 +122,15 @@ def _head(student, record, result):
     }
     return f"# {name}, trained on {record['name']} by {result.get('method', config.method)}\n\n" + "".join(
         f"- **{key}**: {value}\n" for key, value in lines.items() if value
+    )
+
+
+def _method(result, config, step):
+    if result.get("method") == "import":  # its configuration is none that it was trained by
+        return "weights of other code: how it was trained is not known here"
+    return (
+        f"{config.method}, seed {config.seed}, {config.epochs} epochs of {config.batch_size} images a step, "
+        f"step {step}"
     )
 
 
