@@ -2,7 +2,7 @@
 
 The values are the paper's protocol (its table 1) on CIFAR-10, ResNet-56 to ResNet-20. A preset, named after
 a colon (`_presets.py`), changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the
-protocol (`matched`, `c_bar`); several are joined by commas and applied in order:
+protocol (`kd_literature`, `matched`, `c_bar`); several are joined by commas and applied in order:
 
     python -m craft_jax.main --config=configs/craft.py                    # a CUDA GPU, 200 epochs
     python -m craft_jax.main --config=configs/craft.py:digits             # minutes on a laptop, no download
@@ -28,6 +28,8 @@ def _defaults():
     config.compilation_cache = True  # keep compiled programs in ~/.cache/craft_jax/xla for the next process
     config.batch_size = 128  # images a step, over all devices; a last partial batch is dropped
     config.epochs = 200
+    config.label_smoothing = 0.0  # a of the student's cross-entropy: (1 - a) of the label, a evenly over all
+    # classes; of no other term, not of the teacher's own training, and not in accuracies or NLL
 
     config.data = data = ml_collections.ConfigDict()
     data.name = "cifar10"  # "cifar10", "cifar100" (both TFDS), "digits" (embedded); yours: "npz", "folder"
@@ -46,6 +48,8 @@ def _defaults():
 
     config.student = student = ml_collections.ConfigDict()
     student.name = "resnet20"  # a key of craft_jax.models.REGISTRY, which python -m craft_jax.models prints
+    student.checkpoint = ""  # workdir of a finished run, of this network and as many classes, whose student
+    # training starts from; "": from random parameters
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
@@ -60,10 +64,20 @@ def _defaults():
     teacher.learning_rate = 0.1
     teacher.momentum = 0.9
     teacher.weight_decay = 5e-4
+    teacher.schedule = "cosine"  # or "drops", at optimizer.drop_epochs. It has no Nesterov, warm-up, clipping
+    # or label smoothing, whatever the student has: train a teacher with them as a run of its own
 
     config.optimizer = optimizer = ml_collections.ConfigDict()
-    optimizer.learning_rate = 0.1  # cosine decay to 0, a step at a time, no warm-up
+    optimizer.learning_rate = 0.1  # the highest
+    optimizer.schedule = "cosine"  # to 0, a step at a time; or "drops", of the next two keys
+    optimizer.drop_epochs = (150, 180, 210)  # after so many epochs the rate is multiplied by drop_factor
+    optimizer.drop_factor = 0.1
+    optimizer.warmup_epochs = 0.0  # the rate rises from 0 a step at a time, over so many epochs, or parts of
+    # one; the cosine begins behind it
     optimizer.momentum = 0.9
+    optimizer.nesterov = False
+    optimizer.clip_norm = 0.0  # scale a gradient of a larger global norm down to this, before weight decay is
+    # added; 0: never. Logged as gradient_norm is the one before
     optimizer.weight_decay = 5e-4  # added to the gradient, on every trained parameter
     optimizer.skip_nonfinite = 0  # skip so many updates of the student at most whose loss or gradient is not
     # finite; the next such one stops the run, with 0 the first

@@ -21,7 +21,6 @@ exit status
 """
 
 import argparse
-import math
 import os
 import shutil
 import sys
@@ -91,11 +90,11 @@ def _parse(argv):
     parser.add_argument("--out", metavar="DIR", required=True, help="a directory that is not there yet")
     parser.add_argument(
         "--mean",
-        type=_three,
+        type=command.three_numbers,
         metavar="R,G,B",
         help="of the images that the network knows; default: the data's, of DINOv2 ImageNet's",
     )
-    parser.add_argument("--std", type=_three, metavar="R,G,B", help="likewise")
+    parser.add_argument("--std", type=command.three_numbers, metavar="R,G,B", help="likewise")
     parser.add_argument("--config", default="configs/erm.py", metavar="FILE", help="default: configs/erm.py")
     parser.add_argument("--dry_run", action="store_true", help="print which tensor goes where, and stop")
     options, rest = parser.parse_known_args(argv)
@@ -109,16 +108,6 @@ def _parse(argv):
     if faults:
         raise ConfigError("\n".join(faults))
     return options, overrides
-
-
-def _three(text):
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) != 3 or not all(map(math.isfinite, values)):
-        raise argparse.ArgumentTypeError(f"{text!r}; allowed: three numbers, R,G,B")
-    return values
 
 
 def _config(options, overrides):

@@ -75,7 +75,9 @@ def test_an_imported_network_serves_as_a_run(command, tmp_path, digits, make_con
     assert record["clean_accuracy"] == result["clean_accuracy"] and not record["other_data"]
 
     assert export.main([str(out), "--formats=torch"]) == 0
-    assert [path.name for path in (out / "export").iterdir()] == ["torch.safetensors"]
+    assert {path.name for path in (out / "export").iterdir()} == {"README.md", "torch.safetensors"}
+    card = (out / "export" / "README.md").read_text()
+    assert "how it was trained is not known" in card and "epochs" not in card
     given = load_file(tmp_path / "net.safetensors")
     back = load_file(out / "export" / "torch.safetensors")
     assert set(back) - set(given) == {

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import math
 import re
 import sys
 from pathlib import Path
@@ -214,6 +215,21 @@ def _default_workdir(options, config):
         return default_workdir(options.config, config)
     path = Path(options.from_results).absolute()
     return str(Path("runs") / f"{path.parent.name if path.stem == 'results' else path.stem}_again")
+
+
+def three_numbers(text):
+    """The type of an argument R,G,B: three finite numbers.
+
+    Raises:
+      argparse.ArgumentTypeError: it is something else.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3 or not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: three numbers, R,G,B")
+    return values
 
 
 def default_workdir(spec, config):

@@ -1,8 +1,9 @@
-"""Every rule of a configuration that needs no data: what each key may be, and what ties keys together."""
+"""Every rule of a configuration that needs no data: what keys may be (`ranges`), what ties them together."""
 
 import jax
 
-from craft_jax import corruptions, data, losses, methods, models, views
+from craft_jax import corruptions, data, methods
+from craft_jax.config.ranges import CHOICES, FREE_VALUES, NOT_EMPTY, RANGES, SOURCES
 from craft_jax.config.tree import flatten
 from craft_jax.errors import ConfigError
 
@@ -39,7 +40,7 @@ def faults_of(config, training):
       training: whether it is to be trained, or a run that was is to be evaluated.
     """
     flat = flatten(config)
-    missing = [key for key in (*_CHOICES, *_RANGES, *_FREE_VALUES) if key not in flat]
+    missing = [key for key in (*CHOICES, *RANGES, *FREE_VALUES) if key not in flat]
     if missing:
         # The other rules read these keys: a configuration of another version is told so and no more.
         told = (
@@ -47,7 +48,7 @@ def faults_of(config, training):
         )
         yield from (f"config.{key}: {told}" for key in missing)
         return
-    for key, allowed in _CHOICES.items():
+    for key, allowed in CHOICES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
         names = ", ".join(str(name) or "''" for name in allowed())
         bad = [v for v in values if v not in allowed()]
@@ -56,11 +57,11 @@ def faults_of(config, training):
         for refused, why in ((unknown, "is unknown"), (for_tests, "is CIFAR-10-C-bar's, never trained on")):
             if refused:
                 yield f"config.{key}: {', '.join(map(repr, refused))} {why}; allowed: {names}"
-    for key, (rule, holds) in _RANGES.items():
+    for key, (rule, holds) in RANGES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
         if not all(holds(v) for v in values):
             yield f"config.{key}: {flat[key]!r}; allowed: {rule}"
-    for key in _NOT_EMPTY:
+    for key in NOT_EMPTY:
         if not flat[key]:
             yield f"config.{key}: empty; allowed: at least one"
         elif len(set(flat[key])) < len(flat[key]):
@@ -112,6 +113,7 @@ def _training_faults(config):
     for key, size in sizes.items():
         if size > 0 and size % devices:
             yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    yield from _schedule_faults(config)
     if config.eval.adaptation in ("batch_norm", "tent"):
         yield (
             f"config.eval.adaptation: {config.eval.adaptation!r}; allowed in training: 'none' (a run's own "
@@ -131,9 +133,32 @@ def _training_faults(config):
         )
 
 
+def _schedule_faults(config):
+    """Rules of the optimizer's schedule, and of that of a teacher trained on the way."""
+    optimizer, drops = config.optimizer, config.optimizer.drop_epochs
+    if optimizer.nesterov and optimizer.momentum == 0:
+        yield "config.optimizer.momentum: 0.0; allowed with optimizer.nesterov: a number in (0, 1)"
+    if optimizer.warmup_epochs >= config.epochs > 0:
+        yield (
+            f"config.optimizer.warmup_epochs: {optimizer.warmup_epochs!r}; "
+            f"allowed: less than the {config.epochs} epochs"
+        )
+    if list(drops) != sorted(drops):
+        yield f"config.optimizer.drop_epochs: {drops!r}; allowed: increasing numbers"
+    runs = {"epochs": (optimizer.warmup_epochs, config.epochs)} if optimizer.schedule == "drops" else {}
+    if config.teacher.schedule == "drops" and _trains_teacher(config):
+        runs["teacher.epochs"] = 0, config.teacher.epochs
+    for key, (warm, epochs) in runs.items():
+        if drops and not warm < min(drops) <= max(drops) < epochs:
+            yield (
+                f"config.optimizer.drop_epochs: {drops!r}; allowed with {key}={epochs}: epochs after the "
+                "warm-up and before the end"
+            )
+
+
 def _source_faults(config):
     """Rules of where shifted images come from."""
-    source, sets = config.eval.source, _SOURCES.get(config.eval.source)
+    source, sets = config.eval.source, SOURCES.get(config.eval.source)
     if sets and config.data.name not in sets:
         names = " or ".join(sets)
         yield f"config.eval.source: {source!r} with data.name={config.data.name}; allowed with it: {names}"
@@ -188,142 +213,3 @@ def _is_known(config):
     allowed = methods.combinable() if config.method == "combined" else methods.METHODS
     summed = methods.summed(config)
     return bool(summed) and all(name in allowed for name in summed)
-
-
-# Where evaluated images may come from -> the data sets that they are test images of, None for any.
-_SOURCES = {
-    "regenerated": None,
-    "cifar10_c": None,  # or another data set in its layout, as launch/make_cifar_c.py writes
-    "cifar10_corrupted": ("cifar10",),
-    "cifar10_1": ("cifar10",),
-}
-
-_CHOICES = {
-    "method": lambda: methods.METHODS,
-    "dtype": lambda: ("float32", "bfloat16"),
-    "precision": lambda: models.PRECISIONS,
-    "data.name": lambda: data.REGISTRY,
-    "data.cue": lambda: data.CUES,
-    "student.name": lambda: models.REGISTRY,
-    "teacher.name": lambda: models.REGISTRY,
-    "teacher.method": lambda: ("erm", "augmix"),
-    "views.kind": lambda: views.KINDS,
-    "views.corruptions": lambda: corruptions.CIFAR10_C,
-    "views.severities": lambda: (1, 2, 3, 4, 5),
-    "views.ce_views": lambda: ("clean", "all"),
-    "views.distill_views": lambda: ("clean", "all"),
-    "views.distill_target": lambda: ("own", "clean"),
-    "attention.reduction": lambda: losses.REDUCTIONS,
-    "crd.bank": lambda: ("memory", "batch"),
-    "contrastive.positives": lambda: losses.POSITIVES,
-    "contrastive.anchor": lambda: ("own", "clean"),
-    "dealign.kind": lambda: losses.KINDS,
-    "dealign.form": lambda: losses.FORMS,
-    "reliability.source": lambda: ("teacher", "mean", "shuffled", "oracle"),
-    "combined.methods": methods.combinable,
-    "eval.split": lambda: ("", "test", "validation"),
-    "eval.source": lambda: tuple(_SOURCES),
-    "eval.corruptions": lambda: corruptions.NAMES,
-    "eval.severities": lambda: (1, 2, 3, 4, 5),
-    "eval.adaptation": lambda: ("none", "batch_norm", "tent"),
-}
-
-_POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
-_NOT_NEGATIVE = ("a number of at least 0", lambda v: 0 <= v < float("inf"))
-_SHARE = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
-_STAGE = (
-    "an integer of at least 1, the number of a stage that both networks have",
-    lambda v: isinstance(v, int) and v >= 1,
-)
-_MOMENTUM = ("a number in [0, 1)", lambda v: 0 <= v < 1)
-
-_RANGES = {
-    "seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
-    "batch_size": _POSITIVE,
-    "epochs": _POSITIVE,
-    "data.size": (
-        f"0 or an integer of at least {corruptions.LEAST_SIDE}",
-        lambda v: v == 0 or corruptions.LEAST_SIDE <= v < float("inf"),
-    ),
-    "data.cue_correlation": _SHARE,
-    "data.validation": _NOT_NEGATIVE,
-    "data.max_train": _NOT_NEGATIVE,
-    "data.crop_padding": _NOT_NEGATIVE,
-    "teacher.seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
-    "teacher.epochs": _POSITIVE,
-    "teacher.batch_size": _POSITIVE,
-    "teacher.learning_rate": _POSITIVE,
-    "teacher.momentum": _MOMENTUM,
-    "teacher.weight_decay": _NOT_NEGATIVE,
-    "optimizer.learning_rate": _POSITIVE,
-    "optimizer.momentum": _MOMENTUM,
-    "optimizer.weight_decay": _NOT_NEGATIVE,
-    "optimizer.skip_nonfinite": _NOT_NEGATIVE,
-    "views.count": _NOT_NEGATIVE,
-    "views.lanes": _POSITIVE,
-    "augmix.severity": ("an integer in [1, 10]", lambda v: 1 <= v <= 10),
-    "augmix.width": _POSITIVE,
-    "augmix.depth": _NOT_NEGATIVE,
-    "augmix.alpha": _POSITIVE,
-    "augmix.weight": _NOT_NEGATIVE,
-    "kd.weight": _NOT_NEGATIVE,
-    "kd.temperature": _POSITIVE,
-    "attention.weight": _NOT_NEGATIVE,
-    **{
-        f"{name}.weight": _NOT_NEGATIVE
-        for name in ("fitnets", "sp", "rkd", "pkt", "nst", "vid", "dkd", "dist")
-    },
-    **dict.fromkeys(("rkd.distance_weight", "rkd.angle_weight", "dkd.alpha", "dkd.beta"), _NOT_NEGATIVE),
-    **dict.fromkeys(("dist.beta", "dist.gamma"), _NOT_NEGATIVE),
-    **dict.fromkeys(("dkd.temperature", "dist.temperature"), _POSITIVE),
-    **dict.fromkeys(("fitnets.stage", "contrastive.stages"), _STAGE),
-    "dkd.warmup": ("a number in [0, 1]", lambda v: 0 <= v <= 1),
-    "crd.weight": _NOT_NEGATIVE,
-    "crd.temperature": _POSITIVE,
-    "crd.negatives": _POSITIVE,
-    "crd.momentum": _MOMENTUM,
-    "contrastive.weight": _NOT_NEGATIVE,
-    "contrastive.temperature": _POSITIVE,
-    "dealign.weight": _NOT_NEGATIVE,
-    "dealign.eps": _POSITIVE,
-    "reliability.alpha": _NOT_NEGATIVE,
-    "reliability.beta": _NOT_NEGATIVE,
-    "reliability.gamma": _SHARE,
-    "eval.max_examples": _NOT_NEGATIVE,
-    "eval.batch_size": _POSITIVE,
-    "eval.adaptation_batch_size": _POSITIVE,
-    "eval.adaptation_prior": _NOT_NEGATIVE,
-    "eval.adaptation_learning_rate": _POSITIVE,
-    "eval.clean_every_epochs": _NOT_NEGATIVE,
-    "eval.primary_weights": _NOT_NEGATIVE,
-    "checkpoint.every_steps": _POSITIVE,
-    "checkpoint.keep": _POSITIVE,
-    "log.every_steps": _POSITIVE,
-}
-
-# Keys that any value of their type serves.
-_FREE_VALUES = (
-    "compilation_cache",
-    "data.dir",
-    "data.flip",
-    "teacher.checkpoint",
-    "teacher.allow_other_data",
-    "teacher.cache",
-    "views.allow_overlap",
-    "kd.standardize",
-    "contrastive.mask_same_class",
-    "eval.dir",
-    "eval.reference",
-    "eval.teacher",
-    "log.tensorboard",
-    "log.progress",
-)
-
-_NOT_EMPTY = (
-    "views.corruptions",
-    "views.severities",
-    "contrastive.stages",
-    "combined.methods",
-    "eval.corruptions",
-    "eval.severities",
-)

@@ -45,6 +45,7 @@ _ADDED = {
     "": {
         "precision": "default",
         "compilation_cache": True,
+        "label_smoothing": 0.0,
         "fitnets": {"weight": 100.0, "stage": 2},
         "sp": {"weight": 3000.0},
         "rkd": {"weight": 1.0, "distance_weight": 25.0, "angle_weight": 50.0},
@@ -61,8 +62,21 @@ _ADDED = {
         **{"split": "", "adaptation": "none", "adaptation_batch_size": 200},
         **{"adaptation_prior": 16.0, "adaptation_learning_rate": 1e-3},
     },
-    "optimizer": {"skip_nonfinite": 0},
+    "optimizer": {
+        **{"nesterov": False, "warmup_epochs": 0.0, "clip_norm": 0.0, "skip_nonfinite": 0},
+        **{"schedule": "cosine", "drop_epochs": [150, 180, 210], "drop_factor": 0.1},
+    },
+    "student": {"checkpoint": ""},
+    "teacher": {"schedule": "cosine"},
     "reliability": {"source": "teacher"},
+}
+
+
+# Options of a student's training, at what a teacher trained on the way has in their place.
+_STUDENTS_OWN = {
+    "": {"label_smoothing": 0.0},
+    "student": {"checkpoint": ""},
+    "optimizer": {"nesterov": False, "warmup_epochs": 0.0, "clip_norm": 0.0, "skip_nonfinite": 0},
 }
 
 
@@ -117,7 +131,9 @@ def teacher_config(config):
     config.optimizer.learning_rate = config.teacher.learning_rate
     config.optimizer.momentum = config.teacher.momentum
     config.optimizer.weight_decay = config.teacher.weight_decay
-    config.optimizer.skip_nonfinite = 0
+    config.optimizer.schedule = config.teacher.schedule
+    for section, keys in _STUDENTS_OWN.items():
+        (config[section] if section else config).update(keys)
     config.teacher.checkpoint = ""
     config.views.ce_views = "clean"
     config.eval.reference = ""  # the student's
@@ -131,5 +147,10 @@ def teacher_recipe(wanted):
     keys = TEACHER_KEYS if wanted.method == "erm" else (*TEACHER_KEYS, *AUGMIX_TEACHER_KEYS)
     flat = flatten(wanted)
     identity = {key: flat[key] for key in keys}
-    # At "default" it says what teachers were trained with before the key came: they keep their names.
-    return identity if wanted.precision == "default" else identity | {"precision": wanted.precision}
+    # At their defaults these say how teachers were trained before the keys came: those keep their names.
+    if wanted.precision != "default":
+        identity["precision"] = wanted.precision
+    if wanted.optimizer.schedule != "cosine":
+        drops = ("optimizer.schedule", "optimizer.drop_epochs", "optimizer.drop_factor")
+        identity |= {key: flat[key] for key in drops}
+    return identity

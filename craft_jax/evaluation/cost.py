@@ -1,7 +1,6 @@
 """What a network costs: parameters, FLOPs, latency. The reason why anyone distils."""
 
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,11 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from craft_jax import models
+from craft_jax.models import latency
 from craft_jax.models.flops import flops
-
-_BATCH_SIZES = (1, 128)
-_REPEATS = 10
-_SECONDS = 2.0  # a network that is slow on this machine is measured less often
 
 
 def optional(name: str, measurement: Callable[[], Any], notes: list[str]) -> Any:
@@ -62,7 +58,7 @@ def measure(
                 lambda batch=batch: _median_ms(jax.jit(forward), variables, (batch, *input_shape)),
                 notes,
             )
-            for batch in _BATCH_SIZES
+            for batch in latency.BATCH_SIZES
         },
         "device": jax.local_devices()[0].device_kind,
     }
@@ -71,10 +67,4 @@ def measure(
 def _median_ms(forward, variables, shape):
     device = jax.local_devices()[0]
     variables, images = jax.device_put((variables, np.full(shape, 0.5, np.float32)), device)
-    forward(variables, images).block_until_ready()
-    times = []
-    while len(times) < _REPEATS and sum(times) < _SECONDS:
-        started = time.perf_counter()
-        forward(variables, images).block_until_ready()
-        times.append(time.perf_counter() - started)
-    return 1000 * float(np.median(times))
+    return latency.median_ms(lambda: forward(variables, images).block_until_ready())

@@ -25,7 +25,7 @@ from craft_jax.config import rules, tree
 from craft_jax.evaluation import adaptation, correctness, metrics, names, robustness, spurious, targets
 from craft_jax.evaluation.images import shown
 from craft_jax.mesh import make_mesh, replicated_on
-from craft_jax.runs import checkpoint, directory, predict, teachers
+from craft_jax.runs import checkpoint, directory, predict, start, teachers
 
 # (variables, images in [0, 1]) -> logits, both float32; and that with its variables.
 Predict = Callable[[Any, Float[Array, "B H W 3"]], Float[Array, "B K"]]
@@ -104,6 +104,7 @@ def evaluate(
     wanted: targets.Targets,
     teacher: Network | None = None,
     teacher_record: teachers.TeacherRecord | None = None,
+    start_record: start.StartRecord | None = None,
     adapter: adaptation.Adapter | None = None,
 ) -> Evaluation:
     """Accuracies, calibration and agreement, clean and under shift.
@@ -116,6 +117,7 @@ def evaluate(
       wanted: from `targets.prepare`.
       teacher: to be measured on the same images; None for none.
       teacher_record: what the run recorded of its teacher; None without one.
+      start_record: likewise of what the student's training started from.
       adapter: of the student, where `eval.adaptation` asks for one; the teacher never adapts.
     Returns:
       An Evaluation. Its result: `robustness.summary` of the student; "shifted", its `robustness.cell` under a
@@ -144,7 +146,7 @@ def evaluate(
         "calibration_bins": bins,
         "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
         "against_reference": against,
-        **_protocol(config, list(own["corruptions"]), teacher_record or {}),
+        **_protocol(config, list(own["corruptions"]), teacher_record or {}, start_record or {}),
     }
     return Evaluation(result, right[0])
 
@@ -210,16 +212,17 @@ def _summary(cells, right, dataset, config):
     return {**found, "shifted": cells.get("shifted"), "cue": cue}
 
 
-def _protocol(config, evaluated, teacher_record):
+def _protocol(config, evaluated, teacher_record, start_record):
     trained = methods.trained_corruptions(config)
     # Not known of an imported teacher or in an older version's record: None, where [] says there were none.
     teachers_own = teacher_record.get("trained_corruptions") if teacher_record else []
+    starts_own = start_record.get("trained_corruptions", [])
     return {
         "trained_corruptions": trained,
         "teacher_trained_corruptions": teachers_own,
         "evaluated_corruptions": evaluated,
         "overlap_allowed": config.views.allow_overlap,
-        "overlap": sorted({*trained, *(teachers_own or [])} & set(evaluated)),
+        "overlap": sorted({*trained, *(teachers_own or []), *starts_own} & set(evaluated)),
     }
 
 
@@ -248,24 +251,24 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") ->
     wanted = targets.prepare(config, dataset)
     record = directory.begun_with(workdir)
     teachers.check_overlap(record, config)
+    started_from = directory.started_from(workdir)
+    teachers.check_overlap(started_from, config, "the start")
     teacher = _teacher(config, workdir, dataset) if record else None
     with files.lock(path.with_name(f".{path.stem}.lock"), wait=False):
         names.check_free(path, config, wanted.record)
-        result, correct = _of_student(student, dataset, config, wanted, teacher, record)
+        result, correct = _of_student(student, dataset, config, wanted, teacher, record, started_from)
         result |= {"workdir": str(workdir)}
         correctness.write(path.with_suffix(".npz"), correct)
         files.write_json(path, result)
     return result, path
 
 
-def _of_student(student, dataset, config, wanted, teacher, teacher_record):
+def _of_student(student, dataset, config, wanted, teacher, *records):
     """`evaluate`, and which student it was."""
     mesh = make_mesh()
     taught = _on(mesh, teacher) if teacher else None
     adapter = adaptation.make(config, student.model, mesh) if wanted.record["adaptation"] else None
-    result, correct = evaluate(
-        _on(mesh, student), dataset, config, mesh, wanted, taught, teacher_record, adapter
-    )
+    result, correct = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, *records, adapter)
     result |= {
         "method": config.method,
         "dataset": dataset.name,

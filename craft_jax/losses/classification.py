@@ -8,14 +8,21 @@ from jaxtyping import Array, Float, Int
 from craft_jax.losses.common import AnyArray, Scalar, centred, check_shapes, float32, frozen
 
 
-def cross_entropy(logits: Float[AnyArray, "B K"], labels: Int[AnyArray, " B"]) -> Float[Array, " B"]:
+def cross_entropy(
+    logits: Float[AnyArray, "B K"], labels: Int[AnyArray, " B"], smoothing: float | int = 0.0
+) -> Float[Array, " B"]:
     """Cross-entropy of the true class, in nats (section 3.2, L_ERM before its mean).
 
         L(x) = -log softmax(logits)_y
 
+    With smoothing a (Szegedy et al. 2016) the target is a class's a / K more, of the true one's 1 - a:
+
+        L(x) = -(1 - a) log softmax(logits)_y - (a / K) sum_k log softmax(logits)_k
+
     Args:
       logits: any float dtype.
       labels: in 0..K-1; one above that range gives NaN.
+      smoothing: a in [0, 1], a number known when the program is made.
 
     Returns:
       float32, >= 0.
@@ -30,7 +37,11 @@ def cross_entropy(logits: Float[AnyArray, "B K"], labels: Int[AnyArray, " B"]) -
     1.3863
     """
     check_shapes(logits=(logits, "B K"), labels=(labels, "B"))
-    return optax.losses.softmax_cross_entropy_with_integer_labels(float32(logits), labels)
+    hard = optax.losses.softmax_cross_entropy_with_integer_labels(float32(logits), labels)
+    if not smoothing:
+        return hard
+    even = -jnp.mean(jax.nn.log_softmax(float32(logits)), axis=-1)
+    return (1 - smoothing) * hard + smoothing * even
 
 
 def logit_kd(

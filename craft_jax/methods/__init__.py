@@ -62,9 +62,10 @@ METHODS["combined"] = combined(METHODS)
 # Sections and keys that every run reads, whatever its method.
 _ALWAYS = (
     *("seed", "method", "dtype", "precision", "compilation_cache", "batch_size", "epochs"),
+    "label_smoothing",
     *("data.name", "data.size", "data.validation", "data.max_train", "data.crop_padding", "data.flip"),
     "data.cue",
-    *("student", "optimizer", "eval", "checkpoint", "log"),
+    *("student", "eval", "checkpoint", "log"),
     "views.allow_overlap",
 )
 
@@ -149,9 +150,18 @@ def unread(config: ConfigDict, keys: Iterable[str]) -> list[str]:
     if METHODS[config.method].reads is None:
         return []
     read = (*_ALWAYS, *METHODS[config.method].reads(config), *_teacher_reads(config), *_view_reads(config))
+    read += _optimizer_reads(config)
     read += () if config.data.name == "digits" else ("data.dir",)
     read += () if config.data.cue == "none" else ("data.cue_correlation",)
     return [key for key in keys if not any(key == r or key.startswith(f"{r}.") for r in read)]
+
+
+def _optimizer_reads(config):
+    drops = ("drop_epochs", "drop_factor")
+    drop = config.optimizer.schedule == "drops" or (
+        trains_teacher(config) and config.teacher.schedule == "drops"
+    )
+    return tuple(f"optimizer.{key}" for key in config.optimizer if drop or key not in drops)
 
 
 def _teacher_reads(config):

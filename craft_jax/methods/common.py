@@ -127,10 +127,10 @@ def over_views(loss: Callable[[int], Float[Array, " B"]], which: str, views: int
 
 
 def cross_entropy(config: ConfigDict, s: Signals) -> Float[Array, " B"]:
-    """The cross-entropy over the views of `views.ce_views`, in nats."""
+    """The cross-entropy over the views of `views.ce_views`, in nats, under `label_smoothing`."""
 
     def loss(v):
-        return losses.cross_entropy(s.student.logits[:, v], s.labels)
+        return losses.cross_entropy(s.student.logits[:, v], s.labels, config.label_smoothing)
 
     return over_views(loss, config.views.ce_views, s.student.logits.shape[1])
 

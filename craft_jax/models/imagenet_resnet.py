@@ -8,6 +8,7 @@ ResNet-50 teacher on CIFAR-100 is known.
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -58,7 +59,9 @@ class ImageNetResNet(nn.Module):
         x = conv(64, size, stride, self.dtype, "stem_conv")(x)
         x = nn.relu(batch_norm(train, self.dtype, "stem_norm")(x))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            # Padded by hand, and called by keyword: jax2onnx converts no other way.
+            x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+            x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
         stages = []
         for group, (features, blocks) in enumerate(zip((64, 128, 256, 512), self.blocks, strict=True), 1):
             for block in range(1, blocks + 1):

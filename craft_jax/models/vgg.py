@@ -45,7 +45,7 @@ class VGG(nn.Module):
                 x = ConvBlock(features, self.dtype, name=f"group{group}_block{block}")(x, train)
             stages.append(x)
             if group < pools:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))  # by keyword, for jax2onnx
         return classify(stages[1:], self.num_classes)
 
 

@@ -106,6 +106,8 @@ def cue_of(result):
 
 def _trained_on(result):
     """Which views the student saw beside the clean one, and whether the cross-entropy did (`matched`)."""
+    if result["method"] in ("import", "onnx"):  # of other code, or a file: its configuration is not how
+        return "not known"
     views, kind = result["config"]["views"], "clean"
     if result.get("trained_corruptions"):  # absent from a run that stopped
         kind = "corruptions"

@@ -3,6 +3,7 @@
 DIR/config.json        the configuration of the first run
 DIR/dataset.json       what the data was: classes, sizes, normalisation, fingerprint
 DIR/teacher.json       which teacher it has, if any, and where that lay last
+DIR/start.json         which finished run its student started from, if any
 DIR/checkpoints/STEP   the whole state, by Orbax
 DIR/results.npz        which images the student got right, once there is a result
 DIR/results.json       the result, once there is one
@@ -57,7 +58,7 @@ def _check_new(workdir):
         )
 
 
-def claim(workdir, config, data_record, teacher=None):
+def claim(workdir, config, data_record, teacher=None, start=None):
     """Make a new working directory this run's; in one that already is, note where the teacher now lies.
 
     Args:
@@ -65,6 +66,7 @@ def claim(workdir, config, data_record, teacher=None):
       config: the run's configuration.
       data_record: of its data, a `data.DataRecord`.
       teacher: of its teacher, a `runs.teachers.TeacherRecord`; None without one.
+      start: what its student starts from, a `runs.start.StartRecord`; None for random parameters.
     Raises:
       CheckpointError: the run was begun with another teacher.
     """
@@ -75,6 +77,8 @@ def claim(workdir, config, data_record, teacher=None):
         files.write_json(Path(workdir) / "teacher.json", teacher)
     if not (Path(workdir) / "config.json").exists():
         # config.json last: it is what marks the directory as a run's.
+        if start:
+            files.write_json(Path(workdir) / "start.json", start)
         files.write_json(Path(workdir) / "dataset.json", data_record)
         files.write_json(Path(workdir) / "config.json", tree.to_json(config))
 
@@ -99,6 +103,17 @@ def begun_with(workdir):
     record = files.read_json(path)
     if not isinstance(record, dict) or not {"name", "checkpoint", "params_sha256"} <= record.keys():
         raise CheckpointError(f"{path}: not the record of a teacher")
+    return record
+
+
+def started_from(workdir):
+    """The `runs.start.StartRecord` of a run; None where it started from random parameters."""
+    path = Path(workdir) / "start.json"
+    if not path.exists() or not (Path(workdir) / "config.json").exists():
+        return None
+    record = files.read_json(path)
+    if not isinstance(record, dict) or not {"checkpoint", "params_sha256"} <= record.keys():
+        raise CheckpointError(f"{path}: not the record of a start")
     return record
 
 

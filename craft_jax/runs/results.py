@@ -11,7 +11,7 @@ import jax
 
 from craft_jax import data, errors, files, streams
 from craft_jax.config import tree
-from craft_jax.runs import machine
+from craft_jax.runs import directory, machine
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -35,6 +35,8 @@ def describe(run, workdir, dataset, teacher, steps):
         "steps": f"{steps} of {config.batch_size} images ({config.epochs} epochs)",
         "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
     }
+    if start := directory.started_from(workdir):
+        lines["student"] += f", from {start['checkpoint']} ({start['params_sha256'][:10]})"
     if teacher:
         lines["teacher"] = _taught_by(teacher.record)
     print("\n".join(f"{key + ':':9}{value}" for key, value in lines.items()), flush=True)
@@ -135,6 +137,7 @@ def write(config, workdir, dataset, teacher, result):
         "draws": streams.DRAWS,
         **result,
         "teacher": teacher.record if teacher else None,
+        "started_from": directory.started_from(workdir),
         "data": data.record(dataset),
         "config": tree.to_json(config),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -201,7 +201,7 @@ def _record(workdir, network, own, wanted, result):
         "name": network.config.student.name,
         "method": result["method"],  # of imported weights no method at all
         "dataset": own["name"],
-        "other_data": _is_other(own, wanted),
+        "other_data": is_other(own, wanted),
         "seed": result["seed"],
         "step": network.step,
         "checkpoint": str(workdir),
@@ -227,12 +227,13 @@ def _present(result, keys):
     return {key: result[key] for key in keys if key in result}
 
 
-def check_overlap(record, config):
-    """Refuse a teacher that was trained on corruptions that are evaluated, as a student would be.
+def check_overlap(record, config, whose="the teacher"):
+    """Refuse a network that was trained on corruptions that are evaluated, as a student would be.
 
     Args:
-      record: a TeacherRecord, or None.
+      record: a TeacherRecord, a start.StartRecord, or None.
       config: reads eval.corruptions and views.allow_overlap.
+      whose: what it is to the run.
     Raises:
       ConfigError: it was, and views.allow_overlap is False.
     """
@@ -240,7 +241,7 @@ def check_overlap(record, config):
     overlap = sorted(set(trained) & set(config.eval.corruptions))
     if overlap and not config.views.allow_overlap:
         raise ConfigError(
-            f"config.eval.corruptions: the teacher in {record['checkpoint']} was trained on "
+            f"config.eval.corruptions: {whose} in {record['checkpoint']} was trained on "
             f"{', '.join(overlap)}; allowed: others (--config.views.allow_overlap=True marks the results)"
         )
 
@@ -250,7 +251,7 @@ def _check_fit(workdir, own, wanted, allow_other_data):
     for key in ("num_classes", "input_shape"):
         if own[key] != wanted[key]:
             faults.append(f"its {key} is {own[key]}, the data's {wanted[key]}")
-    if _is_other(own, wanted):
+    if is_other(own, wanted):
         if not allow_other_data:
             faults.append(
                 f"it was trained on other data, {_named(own)}, than this run's {_named(wanted)} "
@@ -263,8 +264,8 @@ def _check_fit(workdir, own, wanted, allow_other_data):
         raise CheckpointError(f"the teacher in {workdir} does not fit: " + "; ".join(faults))
 
 
-def _is_other(own, wanted):
-    """Whether two DataRecords are of different data sets, whatever each holds or leaves out of its own."""
+def is_other(own, wanted):
+    """Whether two data.DataRecords are of different data sets, whatever each leaves out of its own."""
     if own["fingerprint"] == wanted["fingerprint"]:
         return False
     # An older version's record has no "source_fingerprint"; of a whole data set the two are the same.

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from craft_jax.errors import CheckpointError, TrainingStopped
-from craft_jax.runs import checkpoint
+from craft_jax.runs import checkpoint, start
 from craft_jax.training.batches import Batches
 from craft_jax.training.step import begin, gradients, initial, jit_step, trained_of
 
@@ -64,18 +64,18 @@ def repeat(run, workdir, dataset, teacher, step):
     """
     batches = Batches(dataset, run.config.batch_size, run.config.seed, run.mesh)
     fresh, abstract = initial(run, dataset)
-    start, state = checkpoint.restore_before(workdir, step, abstract) or (0, None)
+    done, state = checkpoint.restore_before(workdir, step, abstract) or (0, None)
     if state is None:
-        state = begin(run, fresh(), teacher, batches(0))
-    print(f"repeating steps {start + 1} to {step}", flush=True)
+        state = begin(run, start.put(fresh(), run.config, workdir, dataset), teacher, batches(0))
+    print(f"repeating steps {done + 1} to {step}", flush=True)
     train_step = jit_step(run)
-    for before in range(start, step - 1):
+    for before in range(done, step - 1):
         state, _ = train_step(state, teacher, batches(before))
     batch = batches(step - 1)
     gradient = jax.jit(lambda *given: gradients(run, *given)[1])(state, teacher, batch)
     old, gradient = _leaves(trained_of(state)), _leaves(gradient)
     state, metrics = train_step(state, teacher, batch)
-    return Repeated(step, start, jax.device_get(metrics), old, gradient, _leaves(trained_of(state)))
+    return Repeated(step, done, jax.device_get(metrics), old, gradient, _leaves(trained_of(state)))
 
 
 def _leaves(tree):

@@ -11,7 +11,7 @@ from craft_jax.config import rules
 from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.evaluation import correctness, cost, evaluate, targets
 from craft_jax.mesh import replicated_on
-from craft_jax.runs import checkpoint, directory, results, teachers
+from craft_jax.runs import checkpoint, directory, results, start, teachers
 from craft_jax.training import repeat, watch
 from craft_jax.training.logs import write_outcome
 from craft_jax.training.loop import fit
@@ -40,6 +40,7 @@ def train_and_evaluate(config, workdir, dataset=None):
         return result
     wanted = targets.prepare(config, dataset)  # now: a file that is missing shall not cost a training
     known = teachers.known(config, workdir, dataset)
+    started_from = start.find(config, workdir, dataset)
     _check_stages(config, dataset, known)
     with files.lock(workdir / ".lock", wait=False):
         # Again: another process may have finished it meanwhile.
@@ -48,7 +49,8 @@ def train_and_evaluate(config, workdir, dataset=None):
         for place in (workdir, workdir / "checkpoints"):
             files.check_writable(place)  # now: a teacher may take hours
         teacher = known or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
-        directory.claim(workdir, config, data.record(dataset), teacher.record if teacher else None)
+        record = teacher.record if teacher else None
+        directory.claim(workdir, config, data.record(dataset), record, started_from)
         return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
 
 
@@ -97,16 +99,16 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     fresh, abstract = initial(run, dataset)
     with checkpoint.Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
         if found := checkpoints.restore(abstract):
-            start, state = found
-            print(f"resuming from step {start}", flush=True)
+            begin, state = found
+            print(f"resuming from step {begin}", flush=True)
         else:
-            start, state = 0, fresh()
-        resumed_from = results.record_resume(workdir, start)
+            begin, state = 0, start.put(fresh(), config, workdir, dataset)
+        resumed_from = results.record_resume(workdir, begin)
         predict = evaluate.predictor(run.student, run.mesh)
         teacher_variables = jax.device_put(teacher.variables if teacher else (), replicated)
         try:
             state, timings = fit(
-                run, state, teacher_variables, start, steps, dataset, checkpoints, predict, workdir
+                run, state, teacher_variables, begin, steps, dataset, checkpoints, predict, workdir
             )
         except TrainingStopped as stop:
             result = {"status": "stopped", **stop.facts, "resumed_from": resumed_from}
@@ -118,9 +120,9 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     evaluated_at = time.monotonic()
     variables = state["student"]
     taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
-    record = teacher.record if teacher else None
+    records = teacher.record if teacher else None, directory.started_from(workdir)
     measured, correct = evaluate.evaluate(
-        (predict, variables), dataset, config, run.mesh, wanted, taught, record
+        (predict, variables), dataset, config, run.mesh, wanted, taught, *records
     )
     timings |= {
         "evaluation_seconds": time.monotonic() - evaluated_at,

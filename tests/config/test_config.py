@@ -22,7 +22,14 @@ FILES = sorted(path.name for path in (ROOT / "configs").glob("[!_]*.py"))
 PRESETS = reader.import_file(ROOT / "configs" / "_presets.py").PRESETS
 
 # Text that nothing can check before the data is there: paths.
-PATHS = {"data.dir", "teacher.checkpoint", "teacher.cache", "eval.dir", "eval.reference"}
+PATHS = {
+    "data.dir",
+    "student.checkpoint",
+    "teacher.checkpoint",
+    "teacher.cache",
+    "eval.dir",
+    "eval.reference",
+}
 
 
 def load(name="craft.py", **overrides):
@@ -420,6 +427,11 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("optimizer.learning_rate", [0.0], [1e-9]),
         ("optimizer.momentum", [1.0, 1.5], [0.0, 0.999]),
         ("optimizer.weight_decay", [-1e-9], [0.0]),
+        ("optimizer.warmup_epochs", [-0.5], [0.0, 0.5, 5.0]),
+        ("optimizer.drop_epochs", [(0, 5), (-1,)], [(1,), (5, 7)]),
+        ("optimizer.drop_factor", [0.0, 1.0], [0.1, 0.99]),
+        ("optimizer.clip_norm", [-1.0], [0.0, 5.0]),
+        ("label_smoothing", [-0.1, 1.0], [0.0, 0.1]),
         ("views.count", [-1], [0, 1, 5]),
         ("views.lanes", [0, -8], [1, 128]),
         ("augmix.severity", [0, 11], [1, 10]),
@@ -456,6 +468,43 @@ def test_ranges_at_their_edges(key, bad, good):
         assert repr(value) in lines[0] and "allowed: " in lines[0]
     for value in good:
         assert faults_at(load(**{key.replace(".", "__"): value}), key) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "allowed"),
+    [
+        ({"optimizer__nesterov": True, "optimizer__momentum": 0.0}, "optimizer.momentum", "nesterov"),
+        ({"optimizer__warmup_epochs": 200.0}, "optimizer.warmup_epochs", "less than the 200 epochs"),
+        ({"optimizer__drop_epochs": (9, 5)}, "optimizer.drop_epochs", "increasing"),
+        ({"optimizer__drop_epochs": ()}, "optimizer.drop_epochs", "at least one"),
+        ({"optimizer__schedule": "drops"}, "optimizer.drop_epochs", "epochs=200: epochs after the warm-up"),
+        ({"method": "kd", "teacher__schedule": "drops"}, "optimizer.drop_epochs", "teacher.epochs=200"),
+        (
+            {
+                "optimizer__schedule": "drops",
+                "optimizer__drop_epochs": (5,),
+                "optimizer__warmup_epochs": 5.0,
+            },
+            "optimizer.drop_epochs",
+            "after the warm-up",
+        ),
+    ],
+)
+def test_a_schedule_that_does_not_fit_the_run(settings, key, allowed):
+    (line,) = faults_at(load(**settings), key)
+    assert allowed in line
+
+
+def test_the_kd_literatures_recipe():
+    config = reader.load(f"{ROOT / 'configs' / 'kd.py'}:kd_literature")
+    for own in (config, tree.teacher_config(config)):
+        assert (own.batch_size, own.epochs, own.optimizer.learning_rate) == (64, 240, 0.05)
+        drops = (own.optimizer.schedule, own.optimizer.drop_epochs, own.optimizer.drop_factor)
+        assert drops == ("drops", (150, 180, 210), 0.1)
+        assert (own.optimizer.momentum, own.optimizer.weight_decay) == (0.9, 5e-4)
+        assert not own.optimizer.nesterov
+    assert methods.unread(load(), ["optimizer.drop_epochs"]) == ["optimizer.drop_epochs"]
+    assert methods.unread(config, ["optimizer.drop_epochs"]) == []
 
 
 def test_all_faults_in_one_error():
@@ -944,15 +993,19 @@ def test_teacher_recipe_follows_the_teachers_keys_and_the_data_alone():
         assert {k for k in base if moved[k] != base[k]} == {becomes}
     shared = ("dtype", "data.name", "data.validation", "data.crop_padding", "data.flip")
     for key, value in DEFAULT.items():
-        if key in shared or key in RECIPE or key in ("teacher.method", "precision"):
+        if key in shared or key in RECIPE or key in ("teacher.method", "teacher.schedule", "precision"):
             continue
         moved = recipe(load("craft.py", **{key.replace(".", "__"): changed(value)}))
         assert moved == base, f"{key} is not the teacher's"
     for key in shared:
         moved = recipe(load("craft.py", **{key.replace(".", "__"): changed(DEFAULT[key])}))
         assert {k for k in base if moved[k] != base[k]} == {key}
-    # A key that came later: left out where it says what was done before.
+    # Keys that came later: left out where they say what was done before.
     assert recipe(load("craft.py", precision="highest")) == base | {"precision": "highest"}
+    drops = {"schedule": "drops", "drop_epochs": (150, 180, 210), "drop_factor": 0.1}
+    assert recipe(load("craft.py", teacher__schedule="drops")) == base | {
+        f"optimizer.{key}": value for key, value in drops.items()
+    }
 
 
 def test_an_augmix_teacher_is_what_it_reads_too():

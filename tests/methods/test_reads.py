@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from craft_jax import methods, views
-from craft_jax.config import rules, tree
+from craft_jax.config import ranges, tree
 from craft_jax.mesh import make_mesh
 from craft_jax.models import Outputs
 from tests.conftest import some_slow
@@ -84,8 +84,8 @@ def changed(key, value):
     }
     if key in special:
         return special[key]
-    if key in rules._CHOICES:
-        return next(name for name in rules._CHOICES[key]() if name != value)
+    if key in ranges.CHOICES:
+        return next(name for name in ranges.CHOICES[key]() if name != value)
     if isinstance(value, bool):
         return not value
     return value + 1 if isinstance(value, int) else value / 2 + 0.125

@@ -1,0 +1,143 @@
+"""A classifier in an ONNX file, evaluated as a student is: `python -m craft_jax.evaluation --onnx=FILE`.
+
+It need not be trained here. Its first output are the logits; its one input are float32 images, (B, H, W, 3)
+or (B, 3, H, W), told by the file's own shape. They come in [0, 1]; one that does not normalise by itself
+wants --mean and --std. The images are those of --data, a data set's name or an .npz file, under the eval.*
+keys of --config; corrupted images are the same as every run's, so figures stand beside each other. It runs
+on the CPU, by onnxruntime (requirements-onnx.txt).
+
+  python -m craft_jax.evaluation --onnx=DIR/export/model.onnx --config=configs/erm.py:cifar10_16
+  python -m craft_jax.evaluation --onnx=theirs.onnx --data=cifar10 --mean=0.49,0.48,0.45 --std=0.25,0.24,0.26
+
+overrides
+  --config.KEY=VALUE, e.g. --config.data.dir=DIR, --config.eval.max_examples=1000.
+
+exit status
+  0   done
+  2   something to put right: the message says what
+"""
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+
+from craft_jax import data, errors, files, streams
+from craft_jax.config import command, reader, rules, tree
+from craft_jax.errors import ConfigError
+from craft_jax.evaluation import evaluate, targets
+from craft_jax.mesh import make_mesh
+from craft_jax.report import summary
+from craft_jax.runs import canary, onnx_format
+
+
+@errors.command
+def main(argv: list[str]) -> int:
+    """Evaluate one file; returns the exit status."""
+    options, overrides = _parse(argv)
+    config = _config(options, overrides)
+    network = onnx_format.Classifier(options.onnx, options.mean, options.std)
+    canary.check()  # corruptions are made by JAX
+    dataset = data.load(config)
+    network.check(dataset.train_images.shape[1:], dataset.num_classes)
+    result = _measure(network, dataset, config, options)
+    print(errors.printable(summary.text(result)))
+    if options.out:
+        files.write_json(options.out, result)
+        print(f"results are in {options.out}")
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ConfigError(message)
+
+
+def _parse(argv):
+    parser = _Parser(
+        prog="python -m craft_jax.evaluation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--onnx", metavar="FILE", required=True, help="the classifier")
+    parser.add_argument(
+        "--data", metavar="NAME", default="", help=f"{', '.join(data.NAMES)}, or an .npz file"
+    )
+    parser.add_argument("--config", default="configs/erm.py", metavar="FILE[:PRESET]")
+    parser.add_argument(
+        "--mean", type=command.three_numbers, metavar="R,G,B", help="default: none is taken off"
+    )
+    parser.add_argument(
+        "--std", type=command.three_numbers, metavar="R,G,B", help="default: none is divided by"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE.json", default="", help="write the result, for craft_jax.report"
+    )
+    options, rest = parser.parse_known_args(argv)
+    overrides, faults = command.overrides_of(rest)
+    is_file = options.data.endswith(".npz")
+    if options.data and options.data not in data.REGISTRY and not is_file:
+        faults.append(
+            f"--data: {options.data!r} is unknown; allowed: {', '.join(data.NAMES)}, or an .npz file"
+        )
+    if options.std and min(options.std) <= 0:
+        faults.append(f"--std: {options.std}; allowed: numbers above 0")
+    if options.out and (
+        Path(options.out).suffix != ".json" or not Path(options.out).absolute().parent.is_dir()
+    ):
+        faults.append(f"--out: {options.out}; allowed: FILE.json in a directory that is there")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    if is_file:
+        overrides = [("data.name", "npz"), ("data.dir", options.data), *overrides]
+    elif options.data:
+        overrides = [("data.name", options.data), *overrides]
+    return options, overrides
+
+
+def _config(options, overrides):
+    config = reader.load(options.config, overrides, training=False)
+    rules.validate(config)
+    if config.eval.adaptation != "none":
+        raise ConfigError(
+            f"config.eval.adaptation: {config.eval.adaptation!r}; allowed: 'none' (a file does not adapt)"
+        )
+    return config
+
+
+def _measure(network, dataset, config, options):
+    """The result, as of `evaluate.evaluate`, and which file it is of."""
+
+    def predict(_, images):
+        return network(images)
+
+    wanted = targets.prepare(config, dataset)
+    result, _ = evaluate.evaluate((predict, ()), dataset, config, make_mesh(), wanted)
+    del result["trained_corruptions"]  # not known, where [] would say that there were none
+    stored = tree.to_json(config)
+    stored["student"]["name"] = Path(options.onnx).name
+    return {
+        "status": "done",
+        "method": "onnx",
+        "dataset": dataset.name,
+        "seed": None,
+        "draws": streams.DRAWS,
+        **result,
+        "teacher": None,
+        "onnx": {
+            "file": str(Path(options.onnx).absolute()),
+            "sha256": onnx_format.sha256(options.onnx),
+            "layout": network.layout,
+            "mean": options.mean,
+            "std": options.std,
+            "onnxruntime": onnx_format.package("onnxruntime").__version__,
+        },
+        "config": stored,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "notes": ["an ONNX file: how, and on which images and corruptions, it was trained is not known here"],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""A student as ONNX gives its logits, in int8 nearly; a model card says what it is, and its snippets run."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+import craft_jax
+from craft_jax import data, models
+from craft_jax.errors import CraftError, DataError
+from craft_jax.evaluation import __main__ as evaluation
+from craft_jax.runs import export, model_card, onnx_format
+from craft_jax.training import train
+from tests.conftest import small_config
+
+WHY = "requirements-onnx.txt is not installed"
+onnxruntime = pytest.importorskip("onnxruntime", reason=WHY)
+onnx = pytest.importorskip("onnx", reason=WHY)
+pytest.importorskip("jax2onnx", reason=WHY)
+SIZES = ["--config.eval.corruptions=contrast", "--config.eval.severities=5", "--config.eval.batch_size=16"]
+SIZES += ["--config.eval.max_examples=0", "--config.log.progress=False"]
+
+
+@pytest.fixture(scope="module")
+def workdir(digits, tmp_path_factory):
+    """A run that is exported in four formats."""
+    workdir = tmp_path_factory.mktemp("onnx") / "run"
+    train.train_and_evaluate(small_config("erm", epochs=1), workdir, digits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda config: digits)
+        patch.setattr(onnx_format, "CALIBRATION", 40)
+        assert export.main([str(workdir), "--formats=safetensors,jax,onnx,onnx_int8"]) == 0
+    return workdir
+
+
+@pytest.fixture
+def loaded(digits, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda config: digits)
+    return digits
+
+
+def test_the_files_give_the_students_logits(workdir, digits):
+    directory, predict = workdir / "export", craft_jax.load(workdir)
+    session = onnxruntime.InferenceSession(str(directory / "model.onnx"), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(float)", [16, 16, 3])
+    assert isinstance(given.shape[0], str)  # any number
+    onnx.checker.check_model(str(directory / "model.onnx"), full_check=True)
+    for count in (1, 5):
+        images = digits.test_images[:count] / np.float32(255)
+        wanted = np.asarray(predict(images))
+        np.testing.assert_allclose(session.run(None, {"images": images})[0], wanted, atol=1e-4)
+    # int8 is another network: near, and not the same.
+    images = digits.test_images / np.float32(255)
+    wanted, found = predict(images), onnx_format.Classifier(directory / "model_int8.onnx")(images)
+    assert 0 < np.abs(found - wanted).max() < 0.5 * np.ptp(wanted)
+    kinds = {node.op_type for node in onnx.load(str(directory / "model_int8.onnx")).graph.node}
+    assert "QuantizeLinear" in kinds and "BatchNormalization" not in kinds
+    record = json.loads((directory / "onnx.json").read_text())
+    assert record["calibration_images"] == 40
+    for name in ("jax", "model.onnx", "model_int8.onnx"):
+        assert record["latency_ms"][name].keys() == {"1", "128"}
+        assert all(value > 0 for value in record["latency_ms"][name].values())
+
+
+def test_the_cards_snippets_run(workdir, digits, monkeypatch):
+    text = (workdir / "export" / "README.md").read_text()
+    result = json.loads((workdir / "results.json").read_text())
+    assert result["params_sha256"] in text and "CC BY 4.0" in text and "six months" in text
+    assert f"| contrast | {result['corruptions']['contrast'][4]:.2f} | - | - | - | - |" in text
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == 4 and all(len(snippet.splitlines()) <= 10 for snippet in snippets)
+    monkeypatch.chdir(workdir / "export")
+    wanted = np.asarray(craft_jax.load(workdir)(np.full((2, 16, 16, 3), 0.5, np.float32)))
+    for snippet in snippets:
+        space = {}
+        exec(compile(snippet, "snippet", "exec"), space)
+        rounding = 0.5 * np.ptp(wanted) if "int8" in snippet else 1e-4
+        np.testing.assert_allclose(space["logits"], wanted, atol=rounding)
+    # The fifth is of PyTorch's code, which the tests do without.
+    assert all(len(snippet.splitlines()) <= 10 for _, snippet in model_card.SNIPPETS.values())
+
+
+def test_evaluation_gives_a_runs_table(workdir, loaded, tmp_path, capsys):
+    """Of the float file the very figures of the run's own evaluation, and a file that the report reads."""
+    out, own = tmp_path / "out.json", json.loads((workdir / "results.json").read_text())
+    words = [f"--onnx={workdir / 'export' / 'model.onnx'}", "--config=configs/erm.py:smoke", f"--out={out}"]
+    assert evaluation.main([*words, *SIZES]) == 0
+    found = json.loads(out.read_text())
+    for key in ("clean_accuracy", "robust_accuracy", "corruptions", "primary_metric"):
+        assert found[key] == own[key]
+    assert found["clean"]["nll"] == pytest.approx(own["clean"]["nll"], rel=1e-4)
+    assert f"clean accuracy   {own['clean_accuracy']:>6.2f}%" in capsys.readouterr().out
+    from craft_jax.report import tables
+
+    (row,) = tables.rows(tables.read([str(out)]))
+    assert row[1:6] == ("onnx", "digits", "model.onnx", "-", "not known")
+
+
+def linear(path, shape, weights, classes=10, kind=None):
+    """An ONNX file of the mean over positions and a linear layer, channels where `shape` has the 3."""
+    helper, kind = onnx.helper, kind or onnx.TensorProto.FLOAT
+    axes = [1, 2] if shape[-1] == 3 else [2, 3]
+    constants = [
+        onnx.numpy_helper.from_array(weights.astype(np.float32), "w"),
+        onnx.numpy_helper.from_array(np.array(axes), "axes"),
+    ]
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
+        helper.make_node("MatMul", ["m", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info("y", kind, [shape[0], classes])],
+        constants,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
+    return path
+
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        (("b", 16, 16, 3), "NHWC"),
+        (("b", 3, "h", "w"), "NCHW"),
+        ((4, 3, 16, 16), "NCHW"),
+        ((1, 16, 16, 3), "NHWC"),
+    ],
+)
+def test_files_of_others_by_their_shape(tmp_path, shape, layout):
+    weights = np.random.default_rng(0).normal(size=(3, 10))
+    network = onnx_format.Classifier(linear(tmp_path / "x.onnx", shape, weights), MEAN, STD)
+    network.check((16, 16, 3), 10)
+    assert network.layout == layout
+    images = np.random.default_rng(1).uniform(size=(6, 16, 16, 3))
+    wanted = ((images - MEAN) / STD).mean(axis=(1, 2)) @ weights
+    np.testing.assert_allclose(network(images), wanted, atol=1e-5)
+
+
+def test_what_is_no_such_classifier_is_refused(tmp_path, loaded, capsys):
+    weights = np.zeros((3, 10))
+
+    def refused(path, *words):
+        assert evaluation.main([f"--onnx={path}", "--data=digits", *SIZES, *words]) == 2
+        return capsys.readouterr().err
+
+    def made(shape, **more):
+        return linear(tmp_path / "x.onnx", shape, weights, **more)
+
+    assert "no such file" in refused(tmp_path / "nothing.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"\x08\x0a garbage")
+    assert "onnxruntime cannot load it" in refused(tmp_path / "broken.onnx")
+    assert "images are 8x8, the data's 16x16" in refused(made(("b", 8, 8, 3)))
+    assert "allowed: (B, H, W, 3) or (B, 3, H, W)" in refused(made(("b", "c", "h", "w")))
+    assert "allowed: (B, H, W, 3) or (B, 3, H, W)" in refused(made(("b", 3, 16, 3)))
+    weights = np.zeros((3, 7))
+    assert "it has 7 classes, the data 10" in refused(made(("b", 16, 16, 3), classes=7))
+    fine = made(("b", 16, 16, 3), classes=7)
+    assert "--std: (0.2, 0.0, 0.2)" in refused(fine, "--std=0.2,0,0.2")
+    assert "allowed: three numbers" in refused(fine, "--mean=1,2")
+    assert "--data: 'mnist' is unknown" in refused(fine, "--data=mnist")
+    assert "config.eval.adaptation" in refused(fine, "--config.eval.adaptation=tent")
+    assert "--out: " in refused(fine, "--out=somewhere")
+
+
+def test_int8_wants_the_runs_own_training_images(workdir, digits, monkeypatch):
+    other = dataclasses.replace(digits, fingerprint="other")
+    monkeypatch.setattr(data, "load", lambda config: other)
+    before = sorted((workdir / "export").iterdir())
+    with pytest.raises(DataError, match="not those the run trained on"):
+        export.export(workdir, ["onnx_int8"])
+    assert sorted((workdir / "export").iterdir()) == before
+
+
+def test_a_network_that_onnx_cannot_express_is_named(workdir, monkeypatch, tmp_path):
+    student = craft_jax.load(workdir)
+
+    def apply(variables, images, train):
+        found = student.model.apply(variables, images, train)
+        return (found[0]._replace(logits=models.jax.numpy.linalg.qr(found[0].logits.T)[0].T), found[1])
+
+    student.model = student.model._replace(apply=apply)
+    with pytest.raises(CraftError, match="jax2onnx cannot convert 'tiny'"):
+        onnx_format.write(student, (16, 16, 3), tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
