@@ -19,9 +19,10 @@ case "$*" in
   *bench.py*) echo "text"; echo "{\\"method\\": \\"$3\\"}" ;;
   *craft_jax.study*)
     for word in "$@"; do case "$word" in --out=*) out="${word#--out=}" ;; esac; done
+    if [ -n "${SLOW:-}" ]; then trap 'echo stopped >>"$NOTES"; exit 75' TERM; fi
     mkdir -p "$out"/a/seed0/checkpoints "$out"/a/seed1/checkpoints
     touch "$out"/a/seed0/results.json "$out"/a/seed0/checkpoints/5 "$out"/a/seed1/checkpoints/7
-    if [ -n "${SLOW:-}" ]; then trap 'echo stopped >>"$NOTES"; exit 75' TERM; sleep 30 & wait; fi
+    if [ -n "${SLOW:-}" ]; then sleep 30 & wait; fi
     exit "${STATUS:-0}" ;;
 esac
 """
@@ -88,7 +89,7 @@ def test_a_signal_is_passed_on_and_the_archive_written(script, tmp_path):
     until = time.monotonic() + 30
     while not list((tmp_path / "my out").rglob("seed1/checkpoints/7")) and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(0.3)  # until the study listens
+    time.sleep(1)  # until the script listens: the study does, before it makes a checkpoint
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 75
     assert notes.read_text().splitlines()[-1] == "stopped"

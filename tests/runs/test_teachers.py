@@ -328,7 +328,7 @@ def test_parts_of_a_data_set_fit_unless_the_teacher_saw_what_is_held_out():
         for other in parts.values():
             leaks = any(image.tobytes() in seen for image in other.validation_images)
             records = data.record(own), data.record(other)
-            assert not teachers._is_other(*records)
+            assert not teachers.is_other(*records)
             if leaks:
                 with pytest.raises(CheckpointError, match=r"config\.data\.validation holds out"):
                     teachers._check_fit("DIR", *records, False)
