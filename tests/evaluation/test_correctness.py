@@ -53,7 +53,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(files.np, "savez_compressed", fail)
-    with pytest.raises(CheckpointError, match="cannot be written .No space"):
+    with pytest.raises(CheckpointError, match=r"cannot be written .No space"):
         correctness.write(tmp_path / "a.npz", {})
     same(correctness.read(tmp_path / "a.npz"), BITS)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
