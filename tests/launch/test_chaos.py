@@ -112,8 +112,9 @@ def test_a_process_is_looked_at(tmp_path):
 def test_soak(tmp_path, capsys):
     words = ["soak", "--config=configs/erm.py:smoke", "--steps=440", f"--out={tmp_path}"]
     chaos.main(words)  # so few steps may well look as if they grew
-    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.count(".0") > 2]
-    assert float(rows[-1][0]) == 440 and len(rows) > 3
+    capsys.readouterr()
+    rows = json.loads((tmp_path / "soak.json").read_text())["rows"]
+    assert rows[-1][0] == 440 and len(rows) > 3 and all(len(row) == 6 for row in rows)
 
 
 @pytest.mark.slow
