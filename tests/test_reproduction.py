@@ -10,7 +10,6 @@ from craft_jax.report import reproduction
 from craft_jax.training import train
 from tests.conftest import CONFIGS, SUMMED, some_slow
 
-
 SLOWLY = {"optimizer.learning_rate": 0.01}  # at 0.1 FitNets' weight of 100 diverges on the tiny network
 
 

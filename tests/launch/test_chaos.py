@@ -114,7 +114,7 @@ def test_soak(tmp_path, capsys):
     chaos.main(words)  # so few steps may well look as if they grew
     capsys.readouterr()
     rows = json.loads((tmp_path / "soak.json").read_text())["rows"]
-    assert rows[-1][0] == 440 and len(rows) > 3 and all(len(row) == 6 for row in rows)
+    assert 300 < rows[-1][0] <= 440 and len(rows) > 3 and all(len(row) == 6 for row in rows)
 
 
 @pytest.mark.slow
