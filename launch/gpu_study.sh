@@ -64,10 +64,11 @@ for study in $studies; do
     --config.log.tensorboard=False ${data:+--config.data.dir="$data"} &
   running=$!
   trap 'kill -TERM "$running"' TERM INT
-  code=0
-  wait "$running" || code=$?
-  while kill -0 "$running" 2>/dev/null; do wait "$running" || code=$?; done  # a signal ends a wait early
+  wait "$running" || true
+  while kill -0 "$running" 2>/dev/null; do wait "$running" || true; done  # a signal ends a wait early
   trap - TERM INT
+  code=0
+  wait "$running" || code=$?  # bash remembers it; the wait that a signal ended returned the signal's
   if [ "$code" != 0 ]; then status="$code"; fi
 done
 
