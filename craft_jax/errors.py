@@ -1,5 +1,6 @@
 """The exceptions a user can cause; the command line prints their text and exits with their `status`."""
 
+import argparse
 import functools
 import sys
 import traceback
@@ -82,6 +83,17 @@ class Interrupted(CraftError):
     def __init__(self, step=None):
         saved = "from the last checkpoint" if step is None else f"from step {step}, which is saved"
         super().__init__(f"interrupted; the same command goes on {saved}")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose faults are ConfigErrors: `command` tells them as it does any other."""
+
+    def __init__(self, **settings):
+        """Args: as argparse.ArgumentParser's; texts keep their lines, and options are written out in full."""
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message):
+        raise ConfigError(message)
 
 
 def command(main):

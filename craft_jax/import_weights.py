@@ -20,7 +20,6 @@ exit status
   2   something to put right: the message says what
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -72,17 +71,10 @@ def main(argv):
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(message)
-
-
 def _parse(argv):
-    parser = _Parser(
+    parser = errors.Parser(
         prog="python -m craft_jax.import_weights",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("file", metavar="FILE", help="a safetensors file")
     parser.add_argument("--network", metavar="NAME", required=True, help="see python -m craft_jax.models")

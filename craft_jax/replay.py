@@ -13,7 +13,6 @@ exit status
   2   something to put right: the message says what
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -78,17 +77,10 @@ def table(found):
     return "\n".join([*lines, f"first not finite: {first}" if first else "all of it is finite"])
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(message)
-
-
 def _parse(argv):
-    parser = _Parser(
+    parser = errors.Parser(
         prog="python -m craft_jax.replay",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("workdir", metavar="DIR", help="working directory of a run")
     parser.add_argument("--step", type=int, required=True, metavar="N", help="which step, from 1")

@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craft_jax import data, files, methods, models
+from craft_jax import data, errors, files, methods, models
 from craft_jax.config import reader, rules, tree
 from craft_jax.errors import ConfigError
 
 MODES = ("train", "eval")
 # Where things lie and what is printed: neither the run nor its figures.
 _PLACES = (
-    *("data.dir", "eval.dir", "eval.batch_size", "log.", "checkpoint."),
-    *("teacher.checkpoint", "teacher.cache", "compilation_cache"),
+    *("data.dir", "eval.dir", "log.", "checkpoint.", "compilation_cache"),
+    *("student.checkpoint", "teacher.checkpoint", "teacher.cache"),
 )
 EVAL_NAME = r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}"
 EVAL_NAME_MEANS = "1 to 100 of letters, digits and . _ = + -, the first a letter or digit"
@@ -31,8 +31,8 @@ modes
 
 again
   --from_results=FILE trains the run that a results.json, or a study's kept JSON file, records, and compares:
-  inputs, parameters and figures, hash by hash. Where things lie may be set: --config.data.dir,
-  --config.teacher.checkpoint and .cache, --config.eval.dir; also log.*, checkpoint.*. The same machine,
+  inputs, parameters and figures, hash by hash. Where things lie may be set: --config.data.dir, .eval.dir,
+  .teacher.checkpoint, .teacher.cache and .student.checkpoint; also log.* and checkpoint.*. The same machine,
   number of devices and versions give the same bits on a CPU. A method or network of your own needs its
   file again, --config=FILE.
 
@@ -71,10 +71,7 @@ class Options(NamedTuple):
     recorded: Any = None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(message)
-
+class _Parser(errors.Parser):
     def format_help(self):
         # Read the configs for --help alone: one that is broken must not stop a command that names another.
         return super().format_help() + _configs()
@@ -94,8 +91,6 @@ def parse(argv):
         prog="python -m craft_jax.main",
         description="Train a student by a distillation method; measure it on clean and corrupted images.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE[:PRESET]", help="a configuration file and its presets")
     parser.add_argument("--workdir", metavar="DIR", help="the run's place (default: runs/NAME_DATA_seedN)")

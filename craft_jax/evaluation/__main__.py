@@ -17,7 +17,6 @@ exit status
   2   something to put right: the message says what
 """
 
-import argparse
 import datetime
 import sys
 from pathlib import Path
@@ -48,17 +47,10 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ConfigError(message)
-
-
 def _parse(argv):
-    parser = _Parser(
+    parser = errors.Parser(
         prog="python -m craft_jax.evaluation",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--onnx", metavar="FILE", required=True, help="the classifier")
     parser.add_argument(

@@ -9,6 +9,7 @@ _HASHES = {
     "training images": ("data", "fingerprint"),
     "all images": ("data", "source_fingerprint"),
     "teacher's parameters": ("teacher", "params_sha256"),
+    "start's parameters": ("started_from", "params_sha256"),
     "draws": ("draws",),
     "student's parameters": ("params_sha256",),
 }
@@ -16,9 +17,9 @@ _HASHES = {
 _CIRCUMSTANCES = ("commit", "versions", "device", "processor", "arithmetic")
 # Neither measured nor an input: of the clock, of this machine, or of the file.
 _NOT_COMPARED = (
-    *("timings", "cost", "notes", "date", "resumed_from", "sha256", "config", "data", "teacher"),
+    *("timings", "cost", "notes", "date", "resumed_from", "sha256", "config", "data"),
     *_CIRCUMSTANCES,
-    *("draws", "params_sha256"),  # among the hashes
+    *("teacher", "started_from", "draws", "params_sha256"),  # among the hashes
 )
 
 

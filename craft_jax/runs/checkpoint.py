@@ -4,13 +4,10 @@ Orbax and TensorStore check the form of their files and not the values in them: 
 half come back as other numbers, without a word. So a step holds the SHA-256 of every leaf, written with it.
 """
 
-import contextlib
 import hashlib
-import json
 import logging
 import math
 import os
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -22,31 +19,10 @@ from orbax.checkpoint import v1 as ocp
 
 from craft_jax import files
 from craft_jax.errors import CheckpointDamaged, CheckpointError
+from craft_jax.runs import orbax_faults
 
 # Orbax's name of old for what a step holds; kept, so that the runs of every version lie alike.
 _ITEM = "default"
-
-# What is raised where a file is missing, cut short or garbled; TensorStore raises ValueErrors that begin so.
-_DAMAGE = (
-    FileNotFoundError,
-    json.JSONDecodeError,
-    UnicodeDecodeError,
-    KeyError,
-    ocp.errors.InvalidLayoutError,
-)
-_DAMAGE_WORDS = (
-    "DATA_LOSS",
-    "NOT_FOUND",
-    "OUT_OF_RANGE",
-    "FAILED_PRECONDITION",
-    "Error opening",
-    "Error reading",
-)
-
-_ODD = (ValueError, TypeError, AttributeError, AssertionError, NotImplementedError)
-_STATUS = re.compile(r"[A-Z_]{4,}: ")  # TensorStore's, which names what went wrong
-
-_DAMAGED = "damaged; move it away to go on from an earlier one"
 
 # Orbax and its helpers report every file at INFO and WARNING; a run's first lines are for the user. At ERROR
 # its threads print, with their stack, what is raised here and told in a line.
@@ -92,7 +68,7 @@ class Checkpoints:
         """
         self.wait()
         record = {"step": step, "sha256": sums(state)}
-        with _saved(self._directory):
+        with orbax_faults.saving(self._directory):
             self._saving = self._steps.save_async(
                 step, state, checkpointable_name=_ITEM, force=True, custom_metadata=record
             )
@@ -106,7 +82,7 @@ class Checkpoints:
         # Asking for the result also ends the thread that Orbax starts with every save.
         saving, self._saving = self._saving, None
         if saving:
-            with _saved(self._directory):
+            with orbax_faults.saving(self._directory):
                 saving.result()
 
     def restore(self, abstract_state):
@@ -151,38 +127,26 @@ class Checkpoints:
 
     def __exit__(self, *_):
         if self._opened is not None:
-            with _saved(self._directory):
+            with orbax_faults.saving(self._directory):
                 self._opened.close()
-
-
-@contextlib.contextmanager
-def _saved(directory):
-    """Turn what Orbax and TensorStore raise where nothing can be written into a CheckpointError."""
-    try:
-        yield
-    except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
-        raise CheckpointError(
-            f"{directory}: a checkpoint cannot be written ({_cause(error)[1]}); the newest that is there is "
-            "kept, and the same command goes on from it once this is put right"
-        ) from error
 
 
 def _steps_in(directory):
     """The numbers of the steps that are there, the newest first."""
-    with _reading(directory):
+    with orbax_faults.reading(directory):
         names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
 def _restored(workdir, place, abstract_state):
     described, recorded = _stored(place)
-    with _reading(place):
+    with orbax_faults.reading(place):
         stored = _leaves(described)
     expected = _leaves(abstract_state)
     if recorded and recorded["sha256"].keys() == expected.keys() != stored.keys():
-        raise CheckpointDamaged(f"{place}: {_DAMAGED} (other arrays than were saved)")
+        raise CheckpointDamaged(f"{place}: {orbax_faults.DAMAGED} (other arrays than were saved)")
     _check_leaves(place, stored, expected)
-    with _reading(place):
+    with orbax_faults.reading(place):
         state = ocp.load(place, abstract_state, checkpointable_name=_ITEM)
     _check_sums(workdir, place, state, recorded)
     return state
@@ -241,7 +205,7 @@ def restore_student(workdir):
     step = steps[0]
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     described, recorded = _stored(directory / str(step))
-    with _reading(directory / str(step)):
+    with orbax_faults.reading(directory / str(step)):
         _check_size(described)
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), described
@@ -279,7 +243,7 @@ def _stored(place):
       CheckpointDamaged: it is not what `save` wrote.
       CheckpointError: it cannot be read now.
     """
-    with _reading(place):
+    with orbax_faults.reading(place):
         found = ocp.metadata(place, checkpointable_name=_ITEM)
         described, recorded = found.metadata, found.custom_metadata
         if described is None:  # Orbax keeps to itself why it could not read the description: loading says why
@@ -287,7 +251,7 @@ def _stored(place):
                 described = ocp.load(place, checkpointable_name=_ITEM)
     whole = isinstance(recorded, dict) and recorded.keys() == {"step", "sha256"}
     if recorded and not (whole and isinstance(recorded["sha256"], dict)):
-        raise CheckpointDamaged(f"{place}: {_DAMAGED} (its checksums are gone)")
+        raise CheckpointDamaged(f"{place}: {orbax_faults.DAMAGED} (its checksums are gone)")
     return described, recorded
 
 
@@ -301,45 +265,13 @@ def _check_sums(workdir, place, state, recorded):
         print(f"note: {place} is of an older version, which noted no checksums", file=sys.stderr)
         return
     if not recorded:
-        raise CheckpointDamaged(f"{place}: {_DAMAGED} (its checksums are gone)")
+        raise CheckpointDamaged(f"{place}: {orbax_faults.DAMAGED} (its checksums are gone)")
     if str(recorded["step"]) != place.name:
-        raise CheckpointDamaged(f"{place}: {_DAMAGED} (it is of step {recorded['step']})")
+        raise CheckpointDamaged(f"{place}: {orbax_faults.DAMAGED} (it is of step {recorded['step']})")
     found = sums(state)
     if others := sorted(p for p in found if found[p] != recorded["sha256"].get(p)):
         some = ", ".join(others[:5]) + (f" and {len(others) - 5} others" if others[5:] else "")
-        raise CheckpointDamaged(f"{place}: {_DAMAGED} (not as saved: {some})")
-
-
-@contextlib.contextmanager
-def _reading(place):
-    """Turn what Orbax, TensorStore and JAX raise on reading `place` into a CheckpointError with the cause."""
-    try:
-        yield
-    except Exception as error:
-        cause, said = _cause(error)
-        named = f"{type(cause).__name__}: {said}" if said else type(cause).__name__
-        advice = _advice(cause, said)
-        kind = CheckpointDamaged if advice == _DAMAGED else CheckpointError
-        raise kind(f"{place}: {advice} ({named})") from error
-
-
-def _cause(error):
-    """(the exception that was first, the first line of what it says)."""
-    while error.__cause__:  # Orbax wraps; what went wrong is innermost
-        error = error.__cause__
-    return error, re.split(r"\n| \[tensorstore_spec=", str(error))[0]
-
-
-def _advice(cause, said):
-    """What went wrong in words, and the way out."""
-    if isinstance(cause, PermissionError) or "PERMISSION_DENIED" in said:
-        return "this user may not read it; give it the permission, or run as its owner"
-    if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in said:
-        return "memory or open files ran out while loading it; free some and try again, it is untouched"
-    odd = isinstance(cause, _ODD) and not _STATUS.match(said)  # a description that makes no sense
-    if isinstance(cause, _DAMAGE) or said.startswith(_DAMAGE_WORDS) or odd:
-        return _DAMAGED
-    return "cannot be read now; nothing says that it is damaged"
+        raise CheckpointDamaged(f"{place}: {orbax_faults.DAMAGED} (not as saved: {some})")
 
 
 def path_of(key_path):

@@ -87,33 +87,39 @@ def begun_with(workdir):
     """The `runs.teachers.TeacherRecord` that a run was begun with; None where it has none, or is not begun.
 
     Raises:
-      CheckpointError: DIR/teacher.json is no such record.
+      CheckpointError: DIR/teacher.json is gone, or no such record.
     """
-    path, begun = Path(workdir) / "teacher.json", Path(workdir) / "config.json"
-    if not begun.exists():
-        return None
-    if not path.exists():
-        # It is written before config.json. Older versions, whose records have no seal, may have none.
-        stored = tree.from_json(files.read_json(begun))
-        if files.is_sealed(begun) and methods.needs_teacher(stored):
-            raise CheckpointError(
-                f"{path}: gone; put it back, or choose another --workdir: what taught cannot be known"
-            )
-        return None
-    record = files.read_json(path)
-    if not isinstance(record, dict) or not {"name", "checkpoint", "params_sha256"} <= record.keys():
-        raise CheckpointError(f"{path}: not the record of a teacher")
-    return record
+    return _record(workdir, "teacher.json", methods.needs_teacher, {"name", "checkpoint", "params_sha256"})
 
 
 def started_from(workdir):
-    """The `runs.start.StartRecord` of a run; None where it started from random parameters."""
-    path = Path(workdir) / "start.json"
-    if not path.exists() or not (Path(workdir) / "config.json").exists():
+    """The `runs.start.StartRecord` of a run; None where it started from random parameters, or is not begun.
+
+    Raises:
+      CheckpointError: DIR/start.json is gone, or no such record.
+    """
+    return _record(
+        workdir, "start.json", lambda config: config.student.checkpoint, {"checkpoint", "params_sha256"}
+    )
+
+
+def _record(workdir, name, is_expected, keys):
+    """The record of that name in a run's directory; None where there is none, and none to be expected.
+
+    Records are written before config.json. Runs of older versions, whose records have no seal, may lack some.
+    """
+    path, begun = Path(workdir) / name, Path(workdir) / "config.json"
+    if not begun.exists():
+        return None
+    if not path.exists():
+        if files.is_sealed(begun) and is_expected(tree.from_json(files.read_json(begun))):
+            raise CheckpointError(
+                f"{path}: gone; put it back, or choose another --workdir: what it told cannot be known"
+            )
         return None
     record = files.read_json(path)
-    if not isinstance(record, dict) or not {"checkpoint", "params_sha256"} <= record.keys():
-        raise CheckpointError(f"{path}: not the record of a start")
+    if not isinstance(record, dict) or not keys <= record.keys():
+        raise CheckpointError(f"{path}: not the record of a {path.stem}")
     return record
 
 

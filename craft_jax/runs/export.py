@@ -18,8 +18,6 @@ card: data, teacher, method, accuracies, limits, and a few lines of code for eac
 
 import argparse
 import importlib.metadata
-import os
-import platform
 from pathlib import Path
 
 import jax
@@ -30,7 +28,7 @@ from jax import export as jax_export
 from craft_jax import data, errors, files
 from craft_jax.errors import CraftError, DataError
 from craft_jax.models import latency, torch_names, vit
-from craft_jax.runs import model_card, onnx_format, predict, weights
+from craft_jax.runs import machine, model_card, onnx_format, predict, weights
 
 PLATFORMS = ("cpu", "cuda")
 FORMATS = ("safetensors", "jax", "torch", "onnx", "onnx_int8")
@@ -105,7 +103,7 @@ def write_onnx(student, input_shape, directory, images=None):
             }
             for name, call in runtimes.items()
         },
-        "device": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPU cores",
+        "device": machine.processor(),
         "jax_device": jax.local_devices()[0].device_kind,
         "versions": {name: importlib.metadata.version(name) for name in names},
     }

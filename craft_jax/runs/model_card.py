@@ -14,6 +14,15 @@ _LICENCES = {
 }
 _OWN = "images of your own: their licence is not known here"
 
+_ONNX = """import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+images = np.full({shape}, 0.5, np.float32)  # RGB in [0, 1]: levels divided by 255
+(logits,) = session.run(["logits"], {{"images": images}})
+print(logits.argmax(-1))
+"""
+
 # file -> (what it is, ten lines that use it; {shape} is that of two images)
 SNIPPETS = {
     weights.FILE: (
@@ -44,25 +53,11 @@ print(logits.argmax(-1))
     ),
     onnx_format.FLOAT: (
         "ONNX, float32, any batch size, the normalisation inside",
-        """import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-images = np.full({shape}, 0.5, np.float32)  # RGB in [0, 1]: levels divided by 255
-(logits,) = session.run(["logits"], {{"images": images}})
-print(logits.argmax(-1))
-""",
+        _ONNX,
     ),
     onnx_format.INT8: (
         "the same in int8, by onnxruntime's static quantisation; its accuracy is another, measure it",
-        """import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession("model_int8.onnx", providers=["CPUExecutionProvider"])
-images = np.full({shape}, 0.5, np.float32)  # RGB in [0, 1]: levels divided by 255
-(logits,) = session.run(["logits"], {{"images": images}})
-print(logits.argmax(-1))
-""",
+        _ONNX,
     ),
     "torch.safetensors": (
         "a state dict for PyTorch code under its names; mean, std and whose names are in the file's metadata",
@@ -199,7 +194,7 @@ def _files(directory, student, record):
     }
     for file, (what, snippet) in SNIPPETS.items():
         if (directory / file).exists():
-            text += f"\n`{file}`: {what}.\n\n```python\n{snippet.format(**described)}```\n"
+            text += f"\n`{file}`: {what}.\n\n```python\n{snippet.format(file=file, **described)}```\n"
     if (directory / "onnx.json").exists():
         text += _latency(files.read_json(directory / "onnx.json"))
     return text + "\nA table like the above of an ONNX file: `python -m craft_jax.evaluation --onnx=FILE`.\n"

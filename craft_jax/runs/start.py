@@ -25,7 +25,7 @@ class StartRecord(TypedDict):
       other_data: whether that is another data set than the run's.
       checkpoint: the absolute path of its working directory when the run was begun.
       params_sha256: what it is: `checkpoint.params_sha256` of its parameters.
-      trained_corruptions: which it, its teacher, or what it started from itself was trained on.
+      trained_corruptions: which it, its teacher, or what it started from itself is known to be trained on.
     """
 
     name: str
@@ -119,7 +119,7 @@ def _load(config, dataset):
         "trained_corruptions": sorted(
             {
                 *result.get("trained_corruptions", []),
-                *result.get("teacher_trained_corruptions", []),
+                *(result.get("teacher_trained_corruptions") or []),  # None where they are not known
                 *(result.get("started_from") or {}).get("trained_corruptions", []),
             }
         ),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from craft_jax import losses
 from craft_jax.config import tree
 from craft_jax.errors import CheckpointError, ConfigError
 from craft_jax.mesh import make_mesh
+from craft_jax.report import reproduction
 from craft_jax.runs import checkpoint, start
 from craft_jax.training import repeat, train
 from craft_jax.training.batches import Batches
@@ -123,6 +125,12 @@ def test_label_smoothing_is_the_cross_entropy_of_a_mixed_target(smoothing):
 # student.checkpoint
 
 
+def result_of(config, checkpoint, workdir, data):
+    config = config.copy_and_resolve_references()
+    config.student.checkpoint = str(checkpoint)
+    return train.train_and_evaluate(config, workdir, data)
+
+
 def test_training_starts_from_a_finished_run(make_config, digits, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     train.train_and_evaluate(make_config("erm", epochs=1, **{"checkpoint.every_steps": 100}), first, digits)
@@ -159,10 +167,26 @@ def test_training_starts_from_a_finished_run(make_config, digits, tmp_path):
     )
     assert "the images that config.data.validation holds out" in refused(held)
 
-    # One that was trained on what is evaluated: refused, or marked.
+    # Elsewhere it comes out the same, from a copy of what it started from.
+    shutil.copytree(first, tmp_path / "moved")
+    moved = result_of(config, tmp_path / "moved", tmp_path / "again", digits)
+    lines, same = reproduction.compare(begun, moved)
+    assert same and any(line.startswith("start's parameters:") for line in lines)
+    assert not reproduction.compare(begun, moved | {"started_from": None}).same
+    # Without its record it cannot be told what it started from.
+    shutil.copytree(second, tmp_path / "half")
+    (tmp_path / "half" / "start.json").unlink()
+    (tmp_path / "half" / "results.json").unlink()
+    with pytest.raises(CheckpointError, match=r"half/start.json: gone; put it back"):
+        train.train_and_evaluate(config, tmp_path / "half", digits)
+
+    # One that was trained on what is evaluated: refused, or marked; what its teacher was need not be known.
     stored = json.loads((first / "results.json").read_text())
     del stored["sha256"]
-    (first / "results.json").write_text(json.dumps(stored | {"trained_corruptions": ["contrast"]}))
+    saw = {"trained_corruptions": ["contrast"], "teacher_trained_corruptions": None}
+    (first / "results.json").write_text(
+        json.dumps(stored | {"trained_corruptions": ["contrast"], "teacher_trained_corruptions": None})
+    )
     with pytest.raises(ConfigError, match=r"the start in .* was trained on contrast"):
         start.find(make_config("erm", **again), tmp_path / "new", digits)
     marked = make_config("erm", **again, **{"views.allow_overlap": True})
