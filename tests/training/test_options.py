@@ -184,9 +184,7 @@ def test_training_starts_from_a_finished_run(make_config, digits, tmp_path):
     stored = json.loads((first / "results.json").read_text())
     del stored["sha256"]
     saw = {"trained_corruptions": ["contrast"], "teacher_trained_corruptions": None}
-    (first / "results.json").write_text(
-        json.dumps(stored | {"trained_corruptions": ["contrast"], "teacher_trained_corruptions": None})
-    )
+    (first / "results.json").write_text(json.dumps(stored | saw))
     with pytest.raises(ConfigError, match=r"the start in .* was trained on contrast"):
         start.find(make_config("erm", **again), tmp_path / "new", digits)
     marked = make_config("erm", **again, **{"views.allow_overlap": True})
