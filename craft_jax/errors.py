@@ -93,6 +93,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
 
     def error(self, message):
+        """Raises ConfigError with argparse's own message."""
         raise ConfigError(message)
 
 
