@@ -52,6 +52,7 @@ def finished(tmp_path_factory):
         "--config=configs/craft.py:smoke",
         f"--workdir={base / 'craft'}",
         f"--config.teacher.cache={base / 'teachers'}",
+        "--config.data.size=16",
         "--config.checkpoint.every_steps=1000",
         "--config.log.every_steps=1",
     )
@@ -189,6 +190,7 @@ def test_a_killed_process_goes_on_to_the_same_end(method, request, tmp_path):
     assert steps == list(range(1, 44))
 
 
+@pytest.mark.slow
 def test_signals_save_and_the_same_command_goes_on_to_the_same_end(finished, tmp_path):
     """Ctrl-C while the teacher trains on the way, a preemption while the student does."""
     base, words, _ = finished

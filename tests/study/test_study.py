@@ -28,6 +28,7 @@ def get_config(preset=""):
     config = default.get_config("smoke")
     config.method = preset
     config.student.name = config.teacher.name = "tiny"
+    config.data.size = 16
     config.data.max_train, config.batch_size, config.teacher.batch_size = 64, 16, 16
     config.epochs = 60  # of 4 steps
     config.checkpoint.every_steps = 10
@@ -84,6 +85,7 @@ def test_students_are_evaluated_once_more(undisturbed, capsys):
     assert "study-adapted: 2 of 2 runs. Adapted to the test images" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_to_the_same_end(file, undisturbed, tmp_path):
     words = [sys.executable, "-m", "craft_jax.study", str(file), f"--out={tmp_path / 'runs'}"]
     study = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -137,6 +139,7 @@ def test_bad_words_are_told_at_once(file, capsys):
     assert "arm erm: config.epochs: 'none'" in said and "arm kd: config.epochs: 'none'" in said
 
 
+@pytest.mark.slow
 def test_two_teachers_of_one_recipe_are_refused(file, undisturbed, tmp_path, capsys):
     kept = undisturbed[1]
     (teacher,) = (kept / "teachers").iterdir()
@@ -150,6 +153,7 @@ def test_two_teachers_of_one_recipe_are_refused(file, undisturbed, tmp_path, cap
     assert "two teachers of one recipe" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_large_teacher_is_kept_without_its_weights(file, undisturbed, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(command.store.kept, "MOST_BYTES", 1000)
     runs, _ = undisturbed

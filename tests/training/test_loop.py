@@ -26,6 +26,7 @@ def test_dispatches_end_where_something_is_due():
         assert cut(before, 40, 5, 15, 7) == whole[i:]
 
 
+@pytest.mark.slow
 def test_several_steps_a_dispatch_are_the_single_ones(make_config, digits, tmp_path, monkeypatch):
     settings = {"checkpoint.every_steps": 5, "log.every_steps": 4, "optimizer.learning_rate": 0.01}
     lines = {}
