@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 from craft_jax import errors
 from craft_jax.config import command
-from craft_jax.evaluation.evaluate import evaluate_workdir
+from craft_jax.evaluation.workdirs import evaluate_workdir
 from craft_jax.report import reproduction, summary
 from craft_jax.runs import canary, compilation_cache
 from craft_jax.training.train import train_and_evaluate

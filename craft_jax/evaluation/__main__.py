@@ -1,11 +1,15 @@
-"""A classifier in an ONNX file, evaluated as a student is: `python -m craft_jax.evaluation --onnx=FILE`.
+"""Evaluate finished runs or an ONNX file: `python -m craft_jax.evaluation DIR...`, or `--onnx=FILE`.
 
-It need not be trained here. Its first output are the logits; its one input are float32 images, (B, H, W, 3)
-or (B, 3, H, W), told by the file's own shape. They come in [0, 1]; one that does not normalise by itself
-wants --mean and --std. The images are those of --data, a data set's name or an .npz file, under the eval.*
-keys of --config; corrupted images are the same as every run's, so figures stand beside each other. It runs
-on the CPU, by onnxruntime (requirements-onnx.txt).
+Several runs on the same images are evaluated in one pass: what all are shown is corrupted once. Each gets its
+DIR/eval/NAME.json, with the figures that `craft_jax.main --mode=eval` gives of it.
 
+An ONNX classifier need not be trained here. Its first output are the logits; its one input are float32
+images, (B, H, W, 3) or (B, 3, H, W), told by the file's own shape. They come in [0, 1]; one that does not
+normalise by itself wants --mean and --std. The images are those of --data, a data set's name or an .npz file,
+under the eval.* keys of --config; corrupted images are the same as every run's, so figures stand beside each
+other. It runs on the CPU, by onnxruntime (requirements-onnx.txt).
+
+  python -m craft_jax.evaluation runs/kd/seed* --eval_name=c_bar --config.eval.corruptions=ripple,sparkles
   python -m craft_jax.evaluation --onnx=DIR/export/model.onnx --config=configs/erm.py:cifar10_16
   python -m craft_jax.evaluation --onnx=theirs.onnx --data=cifar10 --mean=0.49,0.48,0.45 --std=0.25,0.24,0.26
 
@@ -24,16 +28,18 @@ from pathlib import Path
 from craft_jax import data, errors, files, streams
 from craft_jax.config import command, reader, rules, tree
 from craft_jax.errors import ConfigError
-from craft_jax.evaluation import evaluate, targets
+from craft_jax.evaluation import evaluate, targets, workdirs
 from craft_jax.mesh import make_mesh
 from craft_jax.report import summary
-from craft_jax.runs import canary, onnx_format
+from craft_jax.runs import canary, compilation_cache, onnx_format
 
 
 @errors.command
 def main(argv: list[str]) -> int:
-    """Evaluate one file; returns the exit status."""
+    """Evaluate runs or one file; returns the exit status."""
     options, overrides = _parse(argv)
+    if options.runs:
+        return _evaluate_runs(options, overrides)
     config = _config(options, overrides)
     network = onnx_format.Classifier(options.onnx, options.mean, options.std)
     canary.check()  # corruptions are made by JAX
@@ -47,12 +53,27 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _evaluate_runs(options, overrides):
+    words = [f"--config.{key}={value}" for key, value in overrides]
+    words += [f"--eval_name={options.eval_name}"] if options.eval_name else []
+    configs = [command.parse(["--mode=eval", f"--workdir={run}", *words]).config for run in options.runs]
+    if configs[0].compilation_cache:
+        compilation_cache.use()
+    canary.check()
+    for result, path in workdirs.evaluate_workdirs(configs, options.runs, options.eval_name):
+        clean, robust = (result[f"{kind}_accuracy"] for kind in ("clean", "robust"))
+        print(errors.printable(f"clean {clean:.2f}%, robust {robust:.2f}%: {path}"))
+    return 0
+
+
 def _parse(argv):
     parser = errors.Parser(
         prog="python -m craft_jax.evaluation",
         description=__doc__,
     )
-    parser.add_argument("--onnx", metavar="FILE", required=True, help="the classifier")
+    parser.add_argument("runs", metavar="DIR", nargs="*", help="working directories of finished runs")
+    parser.add_argument("--eval_name", metavar="NAME", default="", help="of runs: as craft_jax.main's")
+    parser.add_argument("--onnx", metavar="FILE", default="", help="the classifier")
     parser.add_argument(
         "--data", metavar="NAME", default="", help=f"{', '.join(data.NAMES)}, or an .npz file"
     )
@@ -66,8 +87,15 @@ def _parse(argv):
     parser.add_argument(
         "--out", metavar="FILE.json", default="", help="write the result, for craft_jax.report"
     )
-    options, rest = parser.parse_known_args(argv)
+    options, rest = parser.parse_known_intermixed_args(argv)
     overrides, faults = command.overrides_of(rest)
+    if bool(options.runs) == bool(options.onnx):
+        faults.append("allowed: either directories of finished runs, or --onnx=FILE")
+    if options.runs:
+        only = ("data", "mean", "std", "out") + (("config",) if options.config != "configs/erm.py" else ())
+        faults += [f"--{name}: allowed with --onnx alone" for name in only if getattr(options, name)]
+    elif options.eval_name:
+        faults.append("--eval_name: allowed with directories of runs alone; --out names the file")
     is_file = options.data.endswith(".npz")
     if options.data and options.data not in data.REGISTRY and not is_file:
         faults.append(

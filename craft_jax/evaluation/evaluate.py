@@ -8,9 +8,7 @@ a convolution of another size, with other last digits. A student that adapts its
 
 import functools
 import itertools
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,16 +18,33 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from craft_jax import data, files, methods, models
-from craft_jax.config import rules, tree
-from craft_jax.evaluation import adaptation, correctness, metrics, names, robustness, spurious, targets
+from craft_jax import data, methods, models
+from craft_jax.evaluation import adaptation, correctness, metrics, robustness, spurious, targets
 from craft_jax.evaluation.images import shown
-from craft_jax.mesh import make_mesh, replicated_on
-from craft_jax.runs import checkpoint, directory, predict, start, teachers
+from craft_jax.mesh import replicated_on
+from craft_jax.runs import start, teachers
 
 # (variables, images in [0, 1]) -> logits, both float32; and that with its variables.
 Predict = Callable[[Any, Float[Array, "B H W 3"]], Float[Array, "B K"]]
 Network = tuple[Predict, Any]
+
+
+class Subject(NamedTuple):
+    """A student to be evaluated.
+
+    Attributes:
+      student: see `predictor`.
+      config: its run's.
+      teacher: to be measured on the same images; None for none.
+      teacher_record: what the run recorded of its teacher; None without one.
+      start_record: likewise of what the student's training started from.
+    """
+
+    student: Network
+    config: ConfigDict
+    teacher: Network | None = None
+    teacher_record: teachers.TeacherRecord | None = None
+    start_record: start.StartRecord | None = None
 
 
 class Evaluation(NamedTuple):
@@ -128,55 +143,106 @@ def evaluate(
       "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord, the
       corruptions that student or teacher were trained on, those evaluated, and those in both.
     """
-    networks = [student, teacher] if teacher and config.eval.teacher else [student]
+    subject = Subject(student, config, teacher, teacher_record, start_record)
+    return evaluate_each([subject], dataset, config, mesh, wanted, adapter)[0]
+
+
+def evaluate_each(
+    subjects: Sequence[Subject],
+    dataset: data.Dataset,
+    config: ConfigDict,
+    mesh: Mesh,
+    wanted: targets.Targets,
+    adapter: adaptation.Adapter | None = None,
+) -> list[Evaluation]:
+    """`evaluate` of several students in one pass: what they are shown is made once for all.
+
+    Args:
+      subjects: with the same `eval` in their configurations as `config` has.
+      dataset, config, mesh, wanted: as for `evaluate`.
+      adapter: as there, of the one subject that there then is.
+    """
+    networks: list[Network] = []
+
+    def place(network):
+        """Where a network is in `networks`; a teacher that several subjects hold is there once."""
+        if not any(network is other for other in networks):
+            networks.append(network)
+        return next(i for i, other in enumerate(networks) if network is other)
+
+    pairs = [
+        (place(subject.student), place(subject.teacher) if subject.teacher and config.eval.teacher else None)
+        for subject in subjects
+    ]
     size = config.eval.batch_size
     logits = functools.partial(logits_of, networks, batch_size=size, mesh=mesh)
     if adapter:
         size = config.eval.adaptation_batch_size
         logits = functools.partial(adaptation.logits_of, adapter, networks, batch_size=size, mesh=mesh)
-    figures, agreement, right, bins = _measure(logits, len(networks), dataset, config, wanted.files)
-    own, *others = [_summary(*of_one, dataset, config) for of_one in zip(figures, right, strict=True)]
-    against = None
+    measured, agreements = _measure(logits, len(networks), pairs, dataset, config, wanted.files)
+    summaries = [_summary(of_one.figures, of_one.right, dataset, config) for of_one in measured]
+    found = []
+    for subject, (own, taught), agreement in zip(subjects, pairs, agreements, strict=True):
+        teachers_own = None if taught is None else {**summaries[taught], "agreement": agreement}
+        result = _result(subject, summaries[own], teachers_own, measured[own].bins, wanted)
+        found.append(Evaluation(result, measured[own].right))
+    return found
+
+
+def _result(subject, summary, teachers_own, bins, wanted):
+    """What `evaluate` returns of a student, from its summary, its teacher's and the bins of its cells."""
+    config, against = subject.config, None
     if wanted.reference:
-        figures = robustness.against(own, wanted.reference, wanted.record["same_images"])
+        figures = robustness.against(summary, wanted.reference, wanted.record["same_images"])
         against = {"reference": config.eval.reference, **figures}
-    result = {
+    cells = [of_cell for where, of_cell in bins.items() if isinstance(where, tuple)]
+    return {
         **wanted.record,
-        **own,
-        "calibration_bins": bins,
-        "teacher_evaluation": {**others[0], "agreement": agreement} if others else None,
+        **summary,
+        "calibration_bins": metrics.calibration(bins["clean"], cells),
+        "teacher_evaluation": teachers_own,
         "against_reference": against,
-        **_protocol(config, list(own["corruptions"]), teacher_record or {}, start_record or {}),
+        **_protocol(subject, list(summary["corruptions"])),
     }
-    return Evaluation(result, right[0])
 
 
-def _measure(logits_of, networks, dataset, config, files):
-    """Over `_sets`: [{set: figures} of each network], agreement of the first two, [{set: which are right}] of
-    each, and the first one's calibration bins.
+class _Measured(NamedTuple):
+    """What was measured of one network: {set: figures}, {set's name: which are right}, {set: bins}."""
+
+    figures: dict
+    right: dict
+    bins: dict
+
+
+def _measure(logits_of, count, pairs, dataset, config, files):
+    """Over `_sets`: a _Measured of each of `count` networks, and of each pair of two how often they agree.
 
     `logits_of` takes images and maybe a corruption and a severity to make, and gives logits of each network.
     """
     sets = list(_sets(dataset, config, files))
-    figures, right = [{} for _ in range(networks)], [{} for _ in range(networks)]
-    agreement, bins = {}, {}
+    measured = [_Measured({}, {}, {}) for _ in range(count)]
+    agreements = [{} for _ in pairs]
     for where, images, labels in tqdm(sets, "evaluate", disable=not config.log.progress, mininterval=0.5):
         name, severity = where if isinstance(where, tuple) and not files else (None, None)
         logits = logits_of(images(), name=name, severity=severity)
-        for cells, hits, x in zip(figures, right, logits, strict=True):
-            cells[where] = robustness.cell(x, labels)
-            hits[correctness.cell_name(where)] = metrics.correct(x, labels)
-        bins[where] = metrics.confidence_bins(logits[0], labels)
-        if networks > 1:
-            agreement[where] = metrics.agreement(*logits)
-    corrupted = [percent for where, percent in agreement.items() if isinstance(where, tuple)]
-    agreement = {
-        "clean": agreement.get("clean"),
-        "shifted": agreement.get("shifted"),
+        for of_one, x in zip(measured, logits, strict=True):
+            of_one.figures[where] = robustness.cell(x, labels)
+            of_one.right[correctness.cell_name(where)] = metrics.correct(x, labels)
+            of_one.bins[where] = metrics.confidence_bins(x, labels)
+        for agreement, (own, taught) in zip(agreements, pairs, strict=True):
+            if taught is not None:
+                agreement[where] = metrics.agreement(logits[own], logits[taught])
+    return measured, [_agreement(of_one) for of_one in agreements]
+
+
+def _agreement(percents):
+    """{"clean", "shifted", "corrupted"}: {set: percent} in three numbers, None where there is no such set."""
+    corrupted = [percent for where, percent in percents.items() if isinstance(where, tuple)]
+    return {
+        "clean": percents.get("clean"),
+        "shifted": percents.get("shifted"),
         "corrupted": float(np.mean(corrupted)) if corrupted else None,
     }
-    cells = [of_cell for where, of_cell in bins.items() if isinstance(where, tuple)]
-    return figures, agreement, right, metrics.calibration(bins["clean"], cells)
 
 
 def _sets(dataset, config, files):
@@ -212,11 +278,11 @@ def _summary(cells, right, dataset, config):
     return {**found, "shifted": cells.get("shifted"), "cue": cue}
 
 
-def _protocol(config, evaluated, teacher_record, start_record):
+def _protocol(subject, evaluated):
+    config, starts_own = subject.config, (subject.start_record or {}).get("trained_corruptions", [])
     trained = methods.trained_corruptions(config)
     # Not known of an imported teacher or in an older version's record: None, where [] says there were none.
-    teachers_own = teacher_record.get("trained_corruptions") if teacher_record else []
-    starts_own = start_record.get("trained_corruptions", [])
+    teachers_own = subject.teacher_record.get("trained_corruptions") if subject.teacher_record else []
     return {
         "trained_corruptions": trained,
         "teacher_trained_corruptions": teachers_own,
@@ -224,73 +290,3 @@ def _protocol(config, evaluated, teacher_record, start_record):
         "overlap_allowed": config.views.allow_overlap,
         "overlap": sorted({*trained, *(teachers_own or []), *starts_own} & set(evaluated)),
     }
-
-
-def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") -> tuple[dict[str, Any], Path]:
-    """Evaluate a run's newest student under `config.eval`; leaves its results.json alone.
-
-    Args:
-      config: the run's configuration; eval.*, data.dir, log.* and checkpoint.* may differ from it.
-      workdir: the run's working directory.
-      name: what to call the evaluation; "" for `names.default`.
-    Returns:
-      (result, path): what was measured, and DIR/eval/NAME.json, where it was written; NAME.npz beside it
-      says which images were classified right (`correctness`).
-    Raises:
-      CheckpointError: no student there, or one of another configuration or data set.
-      ConfigError, DataError: what `eval.source` or `eval.reference` names is missing or does not fit, or
-        the name is taken by an evaluation of other settings.
-    """
-    workdir = Path(workdir)
-    rules.validate(config)
-    student = predict.load(workdir)
-    adaptation.check(config, student.config.student.name, student.variables)
-    path = names.path_of(workdir, config, student.config, name)
-    dataset = data.load(config)
-    directory.check_same_run(workdir, config, data.record(dataset))
-    wanted = targets.prepare(config, dataset)
-    record = directory.begun_with(workdir)
-    teachers.check_overlap(record, config)
-    started_from = directory.started_from(workdir)
-    teachers.check_overlap(started_from, config, "the start")
-    teacher = _teacher(config, workdir, dataset) if record else None
-    with files.lock(path.with_name(f".{path.stem}.lock"), wait=False):
-        names.check_free(path, config, wanted.record)
-        result, correct = _of_student(student, dataset, config, wanted, teacher, record, started_from)
-        result |= {"workdir": str(workdir)}
-        correctness.write(path.with_suffix(".npz"), correct)
-        files.write_json(path, result)
-    return result, path
-
-
-def _of_student(student, dataset, config, wanted, teacher, *records):
-    """`evaluate`, and which student it was."""
-    mesh = make_mesh()
-    taught = _on(mesh, teacher) if teacher else None
-    adapter = adaptation.make(config, student.model, mesh) if wanted.record["adaptation"] else None
-    result, correct = evaluate(_on(mesh, student), dataset, config, mesh, wanted, taught, *records, adapter)
-    result |= {
-        "method": config.method,
-        "dataset": dataset.name,
-        "seed": config.seed,
-        "step": student.step,
-        "params_sha256": checkpoint.params_sha256(student.variables),
-        "config": tree.to_json(config),
-    }
-    return result, correct
-
-
-def _on(mesh, network):
-    """(predict, variables) on all devices, of what has a model and variables."""
-    return predictor(network.model, mesh), jax.device_put(network.variables, replicated_on(mesh))
-
-
-def _teacher(config, workdir, dataset):
-    """The run's teacher, or None where none is asked for, or it is no longer there."""
-    if not config.eval.teacher:
-        return None
-    try:
-        return teachers.known(config, workdir, dataset)
-    except teachers.TeacherGone as error:
-        print(f"note: evaluated without its teacher: {error}", file=sys.stderr)
-        return None

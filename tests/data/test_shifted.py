@@ -21,7 +21,7 @@ from craft_jax.config import rules
 from craft_jax.corruptions.ops import to_unit
 from craft_jax.data import shifted, shifted_tfds, tfds
 from craft_jax.errors import DataError
-from craft_jax.evaluation import evaluate
+from craft_jax.evaluation import workdirs
 from craft_jax.evaluation.images import corruption_keys
 from craft_jax.report import __main__ as report
 from craft_jax.report import measures
@@ -678,7 +678,7 @@ def test_a_run_is_evaluated_on_cifar10_1_by_config_and_reported(
     logits = predict.load(workdir)(shown.images(None, None) / np.float32(255))
     assert result["shifted"]["accuracy"] == 100 * (logits.argmax(-1) == shown.labels).sum() / 20
     assert result["source_record"]["source"] == "cifar10_1/v6"
-    again, path = evaluate.evaluate_workdir(config, workdir)
+    again, path = workdirs.evaluate_workdir(config, workdir)
     assert again["shifted"] == result["shifted"] and path.name == "cifar10_1.json"
     assert report.main([str(workdir)]) == 0
     lines = [

@@ -142,6 +142,25 @@ def test_the_teacher_is_measured_on_the_same_images(whole):
     assert agreement["corrupted"] == pytest.approx(sum(same.values()) / 4)
 
 
+def test_several_in_one_pass_as_each_by_itself(whole, monkeypatch):
+    """Two students, one of them the other's teacher: what all are shown is made once."""
+    dataset, *networks = case()
+    mesh, config = make_mesh(), make_config()
+    student, teacher = [(evaluate.predictor(n.model, mesh), n.variables) for n in networks]
+    wanted = targets.prepare(config, dataset)
+    alone = evaluate.evaluate(teacher, dataset, config, mesh, wanted)
+    made, shown = [], evaluate.shown
+    monkeypatch.setattr(evaluate, "shown", lambda *args: made.append(args[3:]) or shown(*args))
+    subjects = [evaluate.Subject(student, config, teacher), evaluate.Subject(teacher, config)]
+    first, second = evaluate.evaluate_each(subjects, dataset, config, mesh, wanted)
+    assert len(made) == len(set(made)) == 1 + 2 * len(NAMES)
+    assert first.result == whole and second.result == alone.result
+    assert {cell: bits.tolist() for cell, bits in second.correct.items()} == {
+        cell: bits.tolist() for cell, bits in alone.correct.items()
+    }
+    assert second.result["clean"] != first.result["clean"]
+
+
 def test_the_teacher_is_left_out_where_asked(whole):
     found = run(teacher=False)
     assert found["teacher_evaluation"] is None

@@ -1,5 +1,6 @@
 """Evaluations of one run beside each other: what they are called, and that none replaces another."""
 
+import functools
 import json
 import re
 
@@ -10,7 +11,8 @@ from configs import erm
 from craft_jax import data, files
 from craft_jax.config import command
 from craft_jax.errors import CheckpointError, ConfigError
-from craft_jax.evaluation import correctness, evaluate, names
+from craft_jax.evaluation import __main__ as evaluation
+from craft_jax.evaluation import correctness, names, workdirs
 from craft_jax.files import lock
 from craft_jax.report import __main__ as report
 from craft_jax.report import summary
@@ -37,7 +39,7 @@ def run(digits, tmp_path_factory):
         patch.setattr(data, "load", lambda config: digits)
 
         def evaluated(name="", **overrides):
-            return evaluate.evaluate_workdir(make(**overrides), workdir, name)
+            return workdirs.evaluate_workdir(make(**overrides), workdir, name)
 
         evaluated()
         yield evaluated, workdir
@@ -46,7 +48,7 @@ def run(digits, tmp_path_factory):
 @pytest.fixture
 def unmeasured(monkeypatch):
     """Fails where an evaluation is begun at all."""
-    monkeypatch.setattr(evaluate, "evaluate", lambda *args: pytest.fail("was evaluated"))
+    monkeypatch.setattr(workdirs, "evaluate_each", lambda *args: pytest.fail("was evaluated"))
 
 
 def test_a_trial_leaves_the_full_evaluation(run):
@@ -206,3 +208,51 @@ def test_a_run_of_older_keys_is_no_obstacle():
     own = make().unlock()
     del own.eval["teacher"]
     assert names.default(make(), own) == "regenerated-teacher=True"
+
+
+def test_several_runs_in_one_command_as_each_by_itself(run, digits, tmp_path, capsys):
+    _, workdir = run
+    other = tmp_path / "other"
+    train.train_and_evaluate(make(seed=1), other, digits)
+    own = ["--config.eval.severities=3,5", "--config.eval.max_examples=30", "--eval_name=few"]
+    assert evaluation.main([str(workdir), str(other), *own]) == 0
+    said = capsys.readouterr().out.splitlines()
+    together = [(path / "eval" / "few.json").read_bytes() for path in (workdir, other)]
+    for line, path, written in zip(said, (workdir, other), together, strict=True):
+        result = json.loads(written)
+        assert line == (
+            f"clean {result['clean_accuracy']:.2f}%, robust {result['robust_accuracy']:.2f}%: "
+            f"{path / 'eval' / 'few.json'}"
+        )
+        evaluated = command.parse(["--mode=eval", f"--workdir={path}", *own])
+        workdirs.evaluate_workdir(evaluated.config, path, "few")
+        assert (path / "eval" / "few.json").read_bytes() == written
+    assert json.loads(together[0])["params_sha256"] != json.loads(together[1])["params_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["RUN", "RUN"], "a directory is named twice"),
+        (["RUN", "OTHER"], "OTHER: config.eval.max_examples not as in RUN"),
+        (["RUN", "OTHER", "--config.eval.adaptation=batch_norm"], "config.eval.adaptation: 'batch_norm'; "),
+        (["RUN", "--onnx=x.onnx"], "either directories of finished runs, or --onnx=FILE"),
+        ([], "either directories of finished runs, or --onnx=FILE"),
+        (["RUN", "--out=x.json", "--data=digits"], "--data: allowed with --onnx alone"),
+        (["--onnx=x.onnx", "--eval_name=x"], "--eval_name: allowed with directories"),
+        (["gone"], "gone/config.json: no such file"),
+    ],
+)
+def test_what_cannot_be_evaluated_together_is_refused(run, unmeasured, tmp_path, capsys, words, named):
+    _, workdir = run
+    (tmp_path / "other").mkdir()
+    config = files.read_json(workdir / "config.json")
+    config["eval"]["max_examples"] = 7
+    files.write_json(tmp_path / "other" / "config.json", config)
+    places = {"RUN": str(workdir), "OTHER": str(tmp_path / "other")}
+
+    def placed(text):
+        return functools.reduce(lambda text, name: text.replace(name, places[name]), places, text)
+
+    assert evaluation.main([placed(word) for word in words]) == 2
+    assert placed(named) in capsys.readouterr().err

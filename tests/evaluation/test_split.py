@@ -8,7 +8,7 @@ import pytest
 from craft_jax import data, files
 from craft_jax.data.dataset import Source, make
 from craft_jax.errors import CheckpointError, ConfigError
-from craft_jax.evaluation import correctness, evaluate, targets
+from craft_jax.evaluation import correctness, targets, workdirs
 from craft_jax.runs import predict, teachers
 from craft_jax.training import train
 from tests.conftest import small_config
@@ -60,20 +60,20 @@ def test_a_run_meets_the_test_set_once_at_its_end(run, dataset):
 
 def test_a_finished_run_is_evaluated_on_either_split(run, dataset):
     workdir, own = run
-    found, path = evaluate.evaluate_workdir(config_of(**{"eval.split": "validation"}), workdir)
+    found, path = workdirs.evaluate_workdir(config_of(**{"eval.split": "validation"}), workdir)
     assert path.name == "regenerated-split=validation.json"
     assert found["evaluation_split"] == "validation" and found["clean_examples"] == 20
     assert found["clean_accuracy"] == right(workdir, dataset.validation_images, dataset.validation_labels)
     # "" is what it was before there was a choice.
-    default, path = evaluate.evaluate_workdir(config_of(**{"eval.split": ""}), workdir)
+    default, path = workdirs.evaluate_workdir(config_of(**{"eval.split": ""}), workdir)
     assert {k: v for k, v in default.items() if k != "config"} == {
         k: v for k, v in found.items() if k != "config"
     }
-    again, _ = evaluate.evaluate_workdir(config_of(), workdir)
+    again, _ = workdirs.evaluate_workdir(config_of(), workdir)
     for key in ("evaluation_split", "clean_accuracy", "corruptions"):
         assert again[key] == own[key]
     with pytest.raises(ConfigError, match=r"validation\.json: .* differs in evaluation split, examples;"):
-        evaluate.evaluate_workdir(config_of(), workdir, "regenerated-split=validation")
+        workdirs.evaluate_workdir(config_of(), workdir, "regenerated-split=validation")
 
 
 def test_the_splits_of_one_run_are_not_compared(run, dataset):
@@ -115,7 +115,7 @@ def test_a_directory_of_an_older_version_goes_on(dataset, tmp_path, monkeypatch)
     first = train.train_and_evaluate(config_of(epochs=1, **{"eval.split": ""}), workdir, dataset)
     as_of_an_older_version(workdir)
     assert train.train_and_evaluate(config_of(epochs=1), workdir, dataset)["status"] == "done"
-    assert evaluate.evaluate_workdir(config_of(epochs=1), workdir)[0]["clean_examples"] == 40
+    assert workdirs.evaluate_workdir(config_of(epochs=1), workdir)[0]["clean_examples"] == 40
     # As a teacher it serves those that hold as many images out, and no other.
     record = teachers.load(workdir, dataset, config_of()).record
     assert record["measured"]["evaluation_split"] == "validation"

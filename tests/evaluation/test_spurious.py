@@ -9,7 +9,7 @@ from craft_jax import data
 from craft_jax.data import cues
 from craft_jax.data.dataset import Source, make
 from craft_jax.errors import CheckpointError, ConfigError
-from craft_jax.evaluation import correctness, evaluate, spurious
+from craft_jax.evaluation import correctness, spurious, workdirs
 from craft_jax.report import __main__ as report
 from craft_jax.report import measures, summary
 from craft_jax.runs import predict
@@ -83,17 +83,17 @@ def test_groups_of_few_images():
 def test_other_cues_are_another_run_and_are_not_compared(run, tmp_path):
     workdir, result, _ = run
     with pytest.raises(CheckpointError, match=r"data\.cue_correlation: 0\.8 in the working directory, 0\.5"):
-        evaluate.evaluate_workdir(config_of(**{"data.cue_correlation": 0.5}), workdir)
+        workdirs.evaluate_workdir(config_of(**{"data.cue_correlation": 0.5}), workdir)
     plain = json.loads(json.dumps(result))
     plain["data"]["fingerprint"] = "of images without"
     (tmp_path / "results.json").write_text(json.dumps(plain))
     with pytest.raises(ConfigError, match=r"results\.json differs in data"):
-        evaluate.evaluate_workdir(config_of(**{"eval.reference": str(tmp_path)}), workdir, "against")
+        workdirs.evaluate_workdir(config_of(**{"eval.reference": str(tmp_path)}), workdir, "against")
 
 
 def test_a_cue_in_the_report(run, capsys):
     workdir, result, _ = run
-    again, _ = evaluate.evaluate_workdir(config_of(), workdir)
+    again, _ = workdirs.evaluate_workdir(config_of(), workdir)
     assert again["cue"] == result["cue"]
     assert report.main([str(workdir)]) == 0
     lines = [

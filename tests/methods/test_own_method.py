@@ -9,7 +9,7 @@ import pytest
 from craft_jax import data, methods
 from craft_jax.config import command, reader, rules, tree
 from craft_jax.errors import ConfigError, MethodError
-from craft_jax.evaluation.evaluate import evaluate_workdir
+from craft_jax.evaluation.workdirs import evaluate_workdir
 from craft_jax.methods import Method, Terms
 from craft_jax.training import train
 

@@ -14,7 +14,7 @@ from configs import erm
 from craft_jax import data, files
 from craft_jax.config import reader, tree
 from craft_jax.errors import CheckpointError
-from craft_jax.evaluation import evaluate
+from craft_jax.evaluation import workdirs
 from craft_jax.runs import checkpoint, predict, teachers
 from craft_jax.training import train
 
@@ -198,7 +198,7 @@ def test_evaluation_finds_the_teacher_that_was_moved(moved, digits, tmp_path, mo
         train.train_and_evaluate(config, student, digits)
         (tmp_path / "further").mkdir()
         monkeypatch.chdir(tmp_path / "further")
-    result, _ = evaluate.evaluate_workdir(config, student)
+    result, _ = workdirs.evaluate_workdir(config, student)
     assert result["teacher_evaluation"]["clean_accuracy"] is not None
 
 
@@ -206,7 +206,7 @@ def test_evaluation_says_where_it_looked_and_takes_no_other_teacher(moved, digit
     student, teacher, config = moved
     monkeypatch.setattr(data, "load", lambda config: digits)
     config.teacher.checkpoint, config.teacher.cache = "", str(teacher.parent.parent)
-    result, _ = evaluate.evaluate_workdir(config, student)
+    result, _ = workdirs.evaluate_workdir(config, student)
     note = capsys.readouterr().err
     assert result["teacher_evaluation"] is None
     for place in (teacher.parent.parent / "gone" / "run", teacher.parent.parent / "run"):
@@ -214,10 +214,10 @@ def test_evaluation_says_where_it_looked_and_takes_no_other_teacher(moved, digit
     assert "--config.teacher.checkpoint=DIR" in note
     config.teacher.checkpoint = str(student)
     with pytest.raises(CheckpointError, match="begun with another teacher"):
-        evaluate.evaluate_workdir(config, student)
+        workdirs.evaluate_workdir(config, student)
     config.teacher.checkpoint = "nowhere"
     with pytest.raises(CheckpointError, match=r"config\.teacher\.checkpoint: no directory nowhere"):
-        evaluate.evaluate_workdir(config, student)
+        workdirs.evaluate_workdir(config, student)
 
 
 def test_a_teachers_accuracies_say_on_what(teacher_run, make_config, digits):
