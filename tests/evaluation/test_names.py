@@ -214,6 +214,7 @@ def test_several_runs_in_one_command_as_each_by_itself(run, digits, tmp_path, ca
     _, workdir = run
     other = tmp_path / "other"
     train.train_and_evaluate(make(seed=1), other, digits)
+    capsys.readouterr()
     own = ["--config.eval.severities=3,5", "--config.eval.max_examples=30", "--eval_name=few"]
     assert evaluation.main([str(workdir), str(other), *own]) == 0
     said = capsys.readouterr().out.splitlines()
