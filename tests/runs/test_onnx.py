@@ -1,17 +1,23 @@
 """A student as ONNX gives its logits, in int8 nearly; a model card says what it is, and its snippets run."""
 
 import dataclasses
+import functools
 import json
 import re
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
 
 import craft_jax
 from craft_jax import data, models
 from craft_jax.errors import CraftError, DataError
 from craft_jax.evaluation import __main__ as evaluation
-from craft_jax.runs import export, model_card, onnx_format
+from craft_jax.models import layers, shufflenetv2, vit
+from craft_jax.runs import export, model_card, onnx_format, predict
 from craft_jax.training import train
 from tests.conftest import small_config
 
@@ -177,6 +183,35 @@ def test_int8_wants_the_runs_own_training_images(workdir, digits, monkeypatch):
     with pytest.raises(DataError, match="not those the run trained on"):
         export.export(workdir, ["onnx_int8"])
     assert sorted((workdir / "export").iterdir()) == before
+
+
+class Shuffled(nn.Module):
+    """A ShuffleNetV2 of one unit of each kind."""
+
+    num_classes: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = shufflenetv2.DownUnit(8, self.dtype)(x, train)
+        return layers.classify([x], self.num_classes, shufflenetv2.Unit(self.dtype)(x, train))
+
+
+@pytest.mark.parametrize("network", [Shuffled, functools.partial(vit.ViT, 12, 3, 2)])
+def test_networks_of_other_operations_are_converted(network, monkeypatch, tmp_path):
+    """Channels dealt out; patches, attention and GELU: at random weights, at any number of images."""
+    monkeypatch.setitem(models.REGISTRY, "other", network)
+    model = models.build("other", 3, dtype="float32", mean=MEAN, std=STD)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), (1, 16, 16, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.5, leaf.shape).astype(np.float32), shapes)
+    config = ConfigDict({"student": {"name": "other"}})
+    student = predict.Predictor(model, variables, config, 0, MEAN, STD)
+    onnx_format.write(student, (16, 16, 3), tmp_path / "x.onnx")
+    images = rng.uniform(size=(3, 16, 16, 3)).astype(np.float32)
+    wanted, found = np.asarray(student(images)), onnx_format.Classifier(tmp_path / "x.onnx")(images)
+    assert np.ptp(wanted, axis=0).min() > 1e-2  # images tell
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_a_network_that_onnx_cannot_express_is_named(workdir, monkeypatch, tmp_path):
