@@ -182,8 +182,11 @@ class Classifier:
         is_ours = isinstance(names, list) and all(isinstance(name, str) for name in names)
         return tuple(names) if is_ours and len(names) == self.classes else ()
 
-    def check(self, input_shape, num_classes):
+    def check(self, input_shape, num_classes, classes=()):
         """Check that it takes images of one shape, (H, W, 3), and tells so many classes apart.
+
+        Args:
+          classes: their names; empty where the data has none.
 
         Raises:
           DataError: it does not.
@@ -197,6 +200,10 @@ class Classifier:
         found = self(np.full((1, *input_shape), 0.5, np.float32)).shape[-1]
         if found != num_classes:
             raise DataError(f"{self._path}: it has {found} classes, the data {num_classes}")
+        numbers = tuple(map(str, range(num_classes)))  # what `write` calls classes without names
+        if classes and self.names not in ((), numbers, tuple(classes)):
+            own, other = next(pair for pair in zip(self.names, classes, strict=True) if len({*pair}) == 2)
+            raise DataError(f"{self._path}: its classes are not the data's: {own} where that has {other}")
 
     def __call__(self, images):
         """Logits of images.

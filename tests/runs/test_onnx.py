@@ -221,6 +221,18 @@ def test_names_of_classes_in_files_of_others(tmp_path, stored, names, capsys):
     assert "it says no names of classes, or no size of images" in capsys.readouterr().err
 
 
+def test_names_of_classes_are_the_datas(tmp_path):
+    file = tmp_path / "x.onnx"
+    linear(file, ("b", "h", "w", 3), np.zeros((3, 2)), classes=2, metadata={"classes": '["a", "b"]'})
+    network = onnx_format.Classifier(file)
+    for classes in ((), ("a", "b")):
+        network.check((16, 16, 3), 2, classes)
+    with pytest.raises(DataError, match="its classes are not the data's: b where that has c"):
+        network.check((16, 16, 3), 2, ("a", "c"))
+    linear(file, ("b", "h", "w", 3), np.zeros((3, 2)), classes=2, metadata={"classes": '["0", "1"]'})
+    onnx_format.Classifier(file).check((16, 16, 3), 2, ("a", "c"))
+
+
 def test_int8_wants_the_runs_own_training_images(workdir, digits, monkeypatch):
     other = dataclasses.replace(digits, fingerprint="other")
     monkeypatch.setattr(data, "load", lambda config: other)
