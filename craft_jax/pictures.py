@@ -1,9 +1,9 @@
 """Picture files as people keep them: found below a folder, and read as RGB in one stated way.
 
 Read are JPEG, PNG, BMP and WebP, by what is in them; found they are by their names' endings. A picture is
-turned as its EXIF orientation says, 16-bit grey is scaled to 8 bits, what is transparent shows white, and all
-else (palettes, grey, CMYK) is converted to RGB by Pillow, colour profiles aside; of an animation the first
-frame is taken.
+turned as its EXIF orientation says (as it is stored, where that cannot be read), 16-bit grey is scaled to 8
+bits, what is transparent shows white, and all else (palettes, grey, CMYK) is converted to RGB by Pillow,
+colour profiles aside; of an animation the first frame is taken.
 """
 
 import os
@@ -23,6 +23,7 @@ _LISTED = 10  # names in an error
 
 # Of pictures that `read` refuses itself; and filters cannot be set around a call where threads decode.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)  # then a picture is not turned
 
 
 def find(folder: str | Path, unread: list[PurePosixPath] | None = None) -> list[PurePosixPath]:
@@ -90,7 +91,7 @@ def read(path: str | Path, height: int = 0, width: int = 0) -> np.ndarray:
         if not Path(path).is_file():  # a pipe would wait for ever
             raise ValueError("a directory" if Path(path).is_dir() else "no such file")
         with _opened(path) as image:
-            picture = _rgb(ImageOps.exif_transpose(image))
+            picture = _rgb(_turned(image))
         if height and width:
             picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
         return np.asarray(picture)
@@ -111,6 +112,14 @@ def _opened(path):
         image.close()
         raise ValueError(f"{image.width} by {image.height} pixels; allowed: {Image.MAX_IMAGE_PIXELS} in all")
     return image
+
+
+def _turned(image):
+    image.load()  # what is wrong with the pixels is not to be taken for a fault of the EXIF data
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # likewise of many kinds
+        return image
 
 
 def _rgb(image):

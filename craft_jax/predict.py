@@ -1,11 +1,11 @@
 """What a trained student sees in pictures: `python -m craft_jax.predict DIR IMAGE [IMAGE ...]`.
 
-DIR is a run's working directory or an export's. A picture (JPEG, PNG, BMP, WebP) is turned as its EXIF
-orientation says, resized so as to cover the size of the images that the student was trained on, and cropped
-to it about its centre, as a folder's pictures are for training (craft_jax/pictures.py). Each has a line: the
-likeliest classes and their probabilities, the softmax of the logits; how far these can be trusted says the
-ECE in results.json. With --json a list is printed, of
-{"image": FILE, "classes": [{"class": NAME, "probability": P}, ...]}.
+DIR is a run's working directory, an export's, or its ONNX file, which onnxruntime then runs on the CPU
+(requirements-onnx.txt). A picture (JPEG, PNG, BMP, WebP) is turned as its EXIF orientation says, resized so
+as to cover the size of the images that the student was trained on, and cropped to it about its centre, as a
+folder's pictures are for training (craft_jax/pictures.py). Each has a line: the likeliest classes and their
+probabilities, the softmax of the logits; how far these can be trusted says the ECE in results.json. With
+--json a list is printed, of {"image": FILE, "classes": [{"class": NAME, "probability": P}, ...]}.
 
 exit status
   0   done
@@ -21,7 +21,7 @@ from scipy import special
 
 from craft_jax import errors, pictures
 from craft_jax.errors import DataError
-from craft_jax.runs import canary, compilation_cache, predict
+from craft_jax.runs import canary, compilation_cache, onnx_format, predict
 
 _BATCH = 64  # pictures that the network sees together
 
@@ -30,12 +30,10 @@ _BATCH = 64  # pictures that the network sees together
 def main(argv):
     """Print what a student sees in pictures; returns the exit status."""
     options = _parse(argv)
-    student = predict.load(options.workdir)
-    images = _read(options.images, student.input_shape)
-    if student.config.compilation_cache:
-        compilation_cache.use()
-    canary.check()
-    rows = [_likeliest(row, student.classes, options.top) for row in _probabilities(student, images)]
+    of_student = _of_onnx if options.workdir.endswith(".onnx") else _of_jax
+    network, classes, shape = of_student(options.workdir)
+    images = _read(options.images, shape)
+    rows = [_likeliest(row, classes, options.top) for row in _probabilities(network, images)]
     if options.json:
         print(json.dumps([_json(path, found) for path, found in zip(options.images, rows, strict=True)]))
         return 0
@@ -46,13 +44,10 @@ def main(argv):
 
 
 def _parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="python -m craft_jax.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = errors.Parser(prog="python -m craft_jax.predict", description=__doc__)
+    parser.add_argument(
+        "workdir", metavar="DIR", help="a run's working directory, an export's, or its ONNX file"
     )
-    parser.add_argument("workdir", metavar="DIR", help="a run's working directory, or an export's")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="a picture")
     parser.add_argument(
         "--top", type=_count, default=3, metavar="N", help="how many classes to name (%(default)s)"
@@ -65,6 +60,26 @@ def _count(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; allowed: an integer of at least 1")
     return int(text)
+
+
+def _of_jax(workdir):
+    """(images -> logits, the classes' names, the images' shape) of a run or an export."""
+    student = predict.load(workdir)
+    if student.config.compilation_cache:
+        compilation_cache.use()
+    canary.check()
+    return student, student.classes, student.input_shape
+
+
+def _of_onnx(path):
+    """The same of an ONNX file; nothing of it is computed by JAX."""
+    network = onnx_format.Classifier(path)
+    if not network.names or None in network.sides:
+        raise DataError(
+            f"{path}: it says no names of classes, or no size of images; allowed: an ONNX file of "
+            "python -m craft_jax.export, of this version or a later one"
+        )
+    return network, network.names, (*network.sides, 3)
 
 
 def _read(paths, shape):
@@ -80,10 +95,10 @@ def _read(paths, shape):
     return images
 
 
-def _probabilities(student, images):
+def _probabilities(network, images):
     """(N, K) float64."""
     batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-    logits = [np.asarray(student(np.float32(batch) / np.float32(255)), np.float64) for batch in batches]
+    logits = [np.asarray(network(np.float32(batch) / np.float32(255)), np.float64) for batch in batches]
     return special.softmax(np.concatenate(logits), axis=-1)
 
 

@@ -84,6 +84,15 @@ def test_it_is_turned_as_its_camera_says(tmp_path):
         np.testing.assert_array_equal(pictures.read(path), np.rot90(LEFT, turns))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # pytest sets its own filters
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_exif_data_that_cannot_be_read_turns_nothing(tmp_path, kind):
+    for garbage in (b"Exif\0\0no TIFF", b"Exif\0\0II*\0\xff\xff\xff\x7f"):
+        plain = pictures.read(save(tmp_path / f"plain.{kind}", LEFT))
+        path = save(tmp_path / f"x.{kind}", LEFT, exif=garbage)
+        np.testing.assert_array_equal(pictures.read(path), plain)
+
+
 def test_other_modes_become_rgb(tmp_path):
     grey = np.array([[0, 100], [200, 255]], np.uint8)
     np.testing.assert_array_equal(pictures.read(save(tmp_path / "l.png", grey))[..., 1], grey)
@@ -157,7 +166,7 @@ def test_what_is_no_picture_is_refused_in_words(tmp_path, recwarn):
     assert "no such file" in fails(tmp_path / "pipe.png")
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest sets its own filters
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 60_000])
 def test_a_bomb_is_refused_by_its_header(tmp_path, side):
     (tmp_path / "bomb.png").write_bytes(png(side, side))

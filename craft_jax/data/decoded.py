@@ -22,7 +22,7 @@ from craft_jax import files, pictures
 from craft_jax.errors import CheckpointError, DataError
 
 # What `pictures.read` does to a file: a change makes what was kept another's.
-_RULES = f"1, Pillow {PIL.__version__}"
+_RULES = f"2, Pillow {PIL.__version__}"
 
 
 def images(root: Path, paths: Sequence[PurePosixPath], size: int) -> tuple[np.ndarray, dict[int, str]]:

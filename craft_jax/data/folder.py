@@ -2,12 +2,13 @@
 
 A class is a directory of `train`, named by it; its pictures may lie in directories of their own below it. The
 test set is `test`, else `val`; where there is neither, a fifth of the pictures of each class, drawn by a
-fixed seed. Tiny-ImageNet is known by val/val_annotations.txt: its test set are the pictures of val, and
-words.txt names its classes.
+fixed seed. Tiny-ImageNet is known by val/val_annotations.txt and val/images: its test set are the pictures of
+val, and words.txt names its classes. Class names are in Unicode's NFC: a Mac's and a PC's "ö" are the same.
 """
 
 import os
 import sys
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from craft_jax.errors import DataError, printable
 TEST_SHARE = 5  # where no test set is given: one of so many pictures of a class
 SPLIT_SEED = 20_240_519  # of which they are: never config.seed, so that all runs agree on them
 MOST_UNREADABLE = 0.05  # the share of the pictures above which a data set is taken to be broken
+_SPLITS = ("train", "test", "val")
 _ANNOTATIONS = "val/val_annotations.txt"
 _LISTED = 20  # pictures in a message
 LAYOUT = (
@@ -101,17 +103,20 @@ def listed(root: Path) -> Listed:
     if not wnids:
         raise DataError(f"{root}/train: no picture in a directory of its class: {LAYOUT}")
     classes, test = wnids, {}
-    if (root / _ANNOTATIONS).is_file():
+    if (root / _ANNOTATIONS).is_file() and (root / "val" / "images").is_dir():
         test, classes = _annotated(root, found, wnids), _words(root, wnids)
-    elif split := next((part for part in ("test", "val") if (root / part).is_dir()), None):
+    elif split := next((part for part in _SPLITS[1:] if (root / part).is_dir()), None):
         test = _by_class(found, split)
         if strange := sorted(test.keys() - train.keys()):
-            raise DataError(f"{root}/{split}: classes that train has not: {_some(strange)}")
+            told = f"{root}/{split}: classes that train has not: {_some(strange)}"
+            raise DataError(f"{told} (pictures whose class is not known are to lie elsewhere)")
     else:
         for name, paths in train.items():
             train[name], test[name] = apart(paths)
     if not any(test.values()):
         raise DataError(f"{root}: no picture to test on: {LAYOUT}")
+    if homeless := sum(len(path.parts) == 2 and path.parts[0] in _SPLITS for path in found):
+        _note(f"{root}: {homeless} pictures that lie in no directory of their class are left out")
     if unread:
         kinds = ", ".join(sorted({path.suffix.lower() for path in unread}))
         _note(f"{root}: {len(unread)} pictures of other kinds ({kinds}) are left out")
@@ -123,7 +128,11 @@ def listed(root: Path) -> Listed:
 
 
 def _directories(folder):
-    return [e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")]
+    return [_nfc(e.name) for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")]
+
+
+def _nfc(name):
+    return unicodedata.normalize("NFC", name)
 
 
 def _by_class(found, split):
@@ -131,7 +140,7 @@ def _by_class(found, split):
     by_class: dict[str, list[PurePosixPath]] = {}
     for path in found:
         if path.parts[0] == split and len(path.parts) > 2:
-            by_class.setdefault(path.parts[1], []).append(path)
+            by_class.setdefault(_nfc(path.parts[1]), []).append(path)
     return by_class
 
 
@@ -171,7 +180,7 @@ def _words(root, wnids):
     if not (root / "words.txt").is_file():
         return wnids
     rows = dict(line.split("\t", 1) for line in _lines(root / "words.txt") if "\t" in line)
-    words = [rows.get(wnid, wnid).split(",")[0].strip() for wnid in wnids]
+    words = [rows.get(wnid, "").split(",")[0].strip() or wnid for wnid in wnids]
     return tuple(
         f"{word} ({wnid})" if words.count(word) > 1 else word for word, wnid in zip(words, wnids, strict=True)
     )

@@ -5,12 +5,14 @@ DIR/eval/NAME.json, with the figures that `craft_jax.main --mode=eval` gives of 
 
 An ONNX classifier need not be trained here. Its first output are the logits; its one input are float32
 images, (B, H, W, 3) or (B, 3, H, W), told by the file's own shape. They come in [0, 1]; one that does not
-normalise by itself wants --mean and --std. The images are those of --data, a data set's name or an .npz file,
-under the eval.* keys of --config; corrupted images are the same as every run's, so figures stand beside each
-other. It runs on the CPU, by onnxruntime (requirements-onnx.txt).
+normalise by itself wants --mean and --std. The images are those of --data, a data set's name, an .npz file or
+a folder of pictures, these at the file's own size unless data.size is given, under the eval.* keys of
+--config; corrupted images are the same as every run's, so figures stand beside each other. It runs on the
+CPU, by onnxruntime (requirements-onnx.txt).
 
   python -m craft_jax.evaluation runs/kd/seed* --eval_name=c_bar --config.eval.corruptions=ripple,sparkles
   python -m craft_jax.evaluation --onnx=DIR/export/model.onnx --config=configs/erm.py:cifar10_16
+  python -m craft_jax.evaluation --onnx=DIR/export/model_int8.onnx --data=pictures
   python -m craft_jax.evaluation --onnx=theirs.onnx --data=cifar10 --mean=0.49,0.48,0.45 --std=0.25,0.24,0.26
 
 overrides
@@ -43,8 +45,10 @@ def main(argv: list[str]) -> int:
     config = _config(options, overrides)
     network = onnx_format.Classifier(options.onnx, options.mean, options.std)
     canary.check()  # corruptions are made by JAX
+    if config.data.name == "folder" and not config.data.size and len({*network.sides}) == 1:
+        config.data.size = network.sides[0] or 0
     dataset = data.load(config)
-    network.check(dataset.train_images.shape[1:], dataset.num_classes)
+    network.check(dataset.train_images.shape[1:], dataset.num_classes, dataset.classes)
     result = _measure(network, dataset, config, options)
     print(errors.printable(summary.text(result)))
     if options.out:
@@ -67,15 +71,12 @@ def _evaluate_runs(options, overrides):
 
 
 def _parse(argv):
-    parser = errors.Parser(
-        prog="python -m craft_jax.evaluation",
-        description=__doc__,
-    )
+    parser = errors.Parser(prog="python -m craft_jax.evaluation", description=__doc__)
     parser.add_argument("runs", metavar="DIR", nargs="*", help="working directories of finished runs")
     parser.add_argument("--eval_name", metavar="NAME", default="", help="of runs: as craft_jax.main's")
     parser.add_argument("--onnx", metavar="FILE", default="", help="the classifier")
     parser.add_argument(
-        "--data", metavar="NAME", default="", help=f"{', '.join(data.NAMES)}, or an .npz file"
+        "--data", metavar="NAME", default="", help=f"{', '.join(data.NAMES)}, an .npz file or a folder"
     )
     parser.add_argument("--config", default="configs/erm.py", metavar="FILE[:PRESET]")
     parser.add_argument(
@@ -96,11 +97,10 @@ def _parse(argv):
         faults += [f"--{name}: allowed with --onnx alone" for name in only if getattr(options, name)]
     elif options.eval_name:
         faults.append("--eval_name: allowed with directories of runs alone; --out names the file")
-    is_file = options.data.endswith(".npz")
-    if options.data and options.data not in data.REGISTRY and not is_file:
-        faults.append(
-            f"--data: {options.data!r} is unknown; allowed: {', '.join(data.NAMES)}, or an .npz file"
-        )
+    name, directory = _where(options.data)
+    if name not in ("", *data.NAMES):
+        allowed = f"{', '.join(data.NAMES)}, an .npz file or a folder of pictures"
+        faults.append(f"--data: {options.data!r} is unknown; allowed: {allowed}")
     if options.std and min(options.std) <= 0:
         faults.append(f"--std: {options.std}; allowed: numbers above 0")
     if options.out and (
@@ -109,11 +109,17 @@ def _parse(argv):
         faults.append(f"--out: {options.out}; allowed: FILE.json in a directory that is there")
     if faults:
         raise ConfigError("\n".join(faults))
-    if is_file:
-        overrides = [("data.name", "npz"), ("data.dir", options.data), *overrides]
-    elif options.data:
-        overrides = [("data.name", options.data), *overrides]
-    return options, overrides
+    given = [("data.name", name), ("data.dir", directory)]
+    return options, [*((key, value) for key, value in given if value), *overrides]
+
+
+def _where(told):
+    """--data as (data.name, data.dir): either may be empty."""
+    if told in data.NAMES:
+        return told, ""
+    if told.endswith(".npz"):
+        return "npz", told
+    return ("folder", told) if told and Path(told).is_dir() else (told, "")
 
 
 def _config(options, overrides):

@@ -41,6 +41,17 @@ def cubic_weights(n: int, m: int) -> Float[np.ndarray, "{m} {n}"]:
     return weights.astype(np.float32)
 
 
+def linear_weights(n: int, m: int) -> Float[np.ndarray, "{m} {n}"]:
+    """The matrix that resamples n values to m as `jax.image.resize`'s "bilinear" does.
+
+    A triangle of one value to each side, of n/m where it shrinks; beyond the ends there is none.
+    """
+    centre = (np.arange(m) + 0.5) * n / m - 0.5
+    distance = np.abs(centre[:, None] - np.arange(n)) / max(n / m, 1)
+    weights = np.maximum(1 - distance, 0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 class LayerScale(nn.Module):
     """x times a learned number a channel."""
 
@@ -91,8 +102,9 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
         sides = [self.side or -(-side // PATCH) * PATCH for side in x.shape[1:3]]
-        # An image at a time: under `jax.export` their number is a symbol, which `resize` does not take.
-        x = jax.vmap(lambda image: jax.image.resize(image, (*sides, 3), "bilinear"))(x)
+        # As `jax.image.resize`, which jax2onnx cannot convert for a number of images that is a symbol.
+        weights = (linear_weights(n, m).astype(x.dtype) for n, m in zip(x.shape[1:3], sides, strict=True))
+        x = jnp.einsum("bhwc,ph,qw->bpqc", x, *weights, precision=jax.lax.Precision.HIGHEST)
         rows, columns = (side // PATCH for side in sides)
         window = (PATCH, PATCH)
         x = nn.Conv(self.width, window, strides=window, padding="VALID", dtype=self.dtype, name="patches")(x)

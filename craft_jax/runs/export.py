@@ -18,6 +18,7 @@ card: data, teacher, method, accuracies, limits, and a few lines of code for eac
 
 import argparse
 import importlib.metadata
+import json
 from pathlib import Path
 
 import jax
@@ -56,6 +57,7 @@ def export(workdir, formats=DEFAULT, data_dir=""):
     # Before anything is written: they may not be there.
     images = _training_images(workdir, student.config, data_dir) if "onnx_int8" in formats else None
     files.check_writable(directory)
+    model_card.clear(directory, student)
     if "torch" in formats:
         write_torch(student, directory)
     if "safetensors" in formats:
@@ -143,6 +145,7 @@ def write_torch(student, directory):
         if path.endswith("/var"):  # a BatchNorm's third buffer
             tensors[name.replace("running_var", "num_batches_tracked")] = np.array(student.step, np.int64)
     told = {"network": network, "names": found[0].name, "mean": student.mean, "std": student.std}
+    told["classes"] = json.dumps(student.classes)
     if network in vit.MODELS:
         width = student.variables["params"]["class_token"].shape[-1]
         mask = np.zeros((1, width), np.float32)  # not in use, but a strict load wants it
@@ -175,6 +178,7 @@ def _write_weights(student, workdir, directory):
         "input": ["batch", *data_record["input_shape"]],
         "input_range": [0.0, 1.0],
         "output": ["batch", data_record["num_classes"]],
+        "classes": list(student.classes),
         "mean": list(student.mean),
         "std": list(student.std),
         "jax": jax.__version__,

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-from craft_jax import files
+from craft_jax import errors, files
 from craft_jax.errors import CheckpointError
-from craft_jax.runs import onnx_format, weights
+from craft_jax.runs import checkpoint, onnx_format, weights
 
+_CARD = "README.md"
 # Of the data that comes with a name; as far as known to the authors of this package, who are no lawyers.
 _LICENCES = {
     "cifar10": "CIFAR-10 (Krizhevsky 2009): its authors state no licence; they ask to be cited",
     "cifar100": "CIFAR-100 (Krizhevsky 2009): its authors state no licence; they ask to be cited",
     "digits": "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), UCI: CC BY 4.0",
 }
+_LISTED = 100  # class names
 _OWN = "images of your own: their licence is not known here"
 
 _ONNX = """import numpy as np
@@ -60,7 +62,7 @@ print(logits.argmax(-1))
         _ONNX,
     ),
     "torch.safetensors": (
-        "a state dict for PyTorch code under its names; mean, std and whose names are in the file's metadata",
+        "a state dict for PyTorch code under its names; its metadata says whose, mean, std, classes",
         """import safetensors
 
 with safetensors.safe_open("torch.safetensors", framework="pt") as file:
@@ -95,8 +97,21 @@ def write(workdir, directory, student):
         ]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{workdir}: dataset.json or results.json is not what a run writes") from error
-    with files.whole(Path(directory) / "README.md") as temporary:
-        temporary.write_text("".join(parts))
+    with files.whole(Path(directory) / _CARD) as temporary:
+        temporary.write_text("".join(parts), encoding="utf-8")
+
+
+def clear(directory, student):
+    """Remove what an earlier export wrote of other parameters, a run that went on since: one card is of all.
+
+    Args:
+      directory: the export's.
+      student: a predict.Predictor, which is to be written there.
+    """
+    card, sha256 = Path(directory) / _CARD, checkpoint.params_sha256(student.variables)
+    if card.exists() and sha256 not in card.read_text("utf-8", "replace"):
+        for name in (*SNIPPETS, _CARD, "model.json", "onnx.json"):
+            (Path(directory) / name).unlink(missing_ok=True)
 
 
 def _head(student, record, result):
@@ -104,6 +119,7 @@ def _head(student, record, result):
     height, width, _ = record["input_shape"]
     lines = {
         "Network": f"{name}, {record['num_classes']} classes, RGB images of {height}x{width} in [0, 1]",
+        "Classes": _classes(student.classes),
         "Data": f"{record['name']}, {record['train_examples']} training images "
         f"(fingerprint {record['fingerprint'][:10]})",
         "Licence of the data": _LICENCES.get(record["name"], _OWN),
@@ -111,13 +127,18 @@ def _head(student, record, result):
         "Teacher": _teacher(result.get("teacher")),
         "Started from": _start(result.get("started_from")),
         "Trained on corruptions": ", ".join(result.get("trained_corruptions", ["not recorded"])) or "none",
-        "Parameters' SHA-256": result.get("params_sha256", "not recorded: the run has not finished"),
+        "Parameters' SHA-256": checkpoint.params_sha256(student.variables),
         "Code, date": f"craft_jax {result.get('commit') or '(commit not recorded)'}, "
         f"{result.get('date', 'not recorded')[:10]}",
     }
     return f"# {name}, trained on {record['name']} by {result.get('method', config.method)}\n\n" + "".join(
         f"- **{key}**: {value}\n" for key, value in lines.items() if value
     )
+
+
+def _classes(names):
+    told = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return " ".join(errors.printable(told).split())
 
 
 def _method(result, config, step):

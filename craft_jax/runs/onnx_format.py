@@ -1,13 +1,15 @@
 """ONNX files: a student written as one, made int8 from one, and any classifier in one as a function.
 
 What is written takes "images", (batch, H, W, 3) float32 in [0, 1], batch any number, and gives "logits",
-(batch, K) float32; the normalisation is inside. jax2onnx converts, onnxruntime quantises and runs.
+(batch, K) float32; the normalisation is inside, and the names of the classes, a JSON list, are its metadata's
+"classes". jax2onnx converts, onnxruntime quantises and runs.
 """
 
 import contextlib
 import hashlib
 import importlib
 import io
+import json
 import logging
 import tempfile
 from pathlib import Path
@@ -70,9 +72,8 @@ def write(student, input_shape, path):
             f"--formats=onnx: jax2onnx cannot convert {name!r} ({type(error).__name__}: {error})"
         ) from error
     del model.graph.value_info[:]  # its notes on shapes are of before it moved channels; none need them
-    onnx.helper.set_model_props(
-        model, {"params_sha256": checkpoint.params_sha256(student.variables), "network": name}
-    )
+    told = {"params_sha256": checkpoint.params_sha256(student.variables), "network": name}
+    onnx.helper.set_model_props(model, told | {"classes": json.dumps(student.classes)})
     with files.whole(path) as temporary:
         onnx.save(model, str(temporary))
         _check(student, input_shape, temporary)
@@ -126,6 +127,7 @@ class Classifier:
       sides: (H, W) of its images; None for each that may be any.
       batch: how many images it takes at once, None for any number.
       classes: K, None where the file does not say.
+      names: of the classes, as `write` tells them; empty in files of others.
     """
 
     def __init__(self, path, mean=None, std=None):
@@ -169,9 +171,22 @@ class Classifier:
                 "allowed: float32 logits (B, K)"
             )
         self.classes = output.shape[1] if isinstance(output.shape[1], int) else None
+        self.names = self._names()
 
-    def check(self, input_shape, num_classes):
+    def _names(self):
+        try:
+            names = json.loads(self._session.get_modelmeta().custom_metadata_map["classes"])
+        except (KeyError, ValueError, RecursionError):
+            return ()
+        # What others keep by this key may be anything.
+        is_ours = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return tuple(names) if is_ours and len(names) == self.classes else ()
+
+    def check(self, input_shape, num_classes, classes=()):
         """Check that it takes images of one shape, (H, W, 3), and tells so many classes apart.
+
+        Args:
+          classes: their names; empty where the data has none.
 
         Raises:
           DataError: it does not.
@@ -185,6 +200,10 @@ class Classifier:
         found = self(np.full((1, *input_shape), 0.5, np.float32)).shape[-1]
         if found != num_classes:
             raise DataError(f"{self._path}: it has {found} classes, the data {num_classes}")
+        numbers = tuple(map(str, range(num_classes)))  # what `write` calls classes without names
+        if classes and self.names not in ((), numbers, tuple(classes)):
+            own, other = next(pair for pair in zip(self.names, classes, strict=True) if len({*pair}) == 2)
+            raise DataError(f"{self._path}: its classes are not the data's: {own} where that has {other}")
 
     def __call__(self, images):
         """Logits of images.

@@ -138,6 +138,17 @@ def test_tiny_imagenets_annotations_are_checked(tiny, lines, said):
     assert said in fails(tiny)
 
 
+def test_tiny_imagenet_with_the_pictures_of_val_in_directories_of_their_class(tiny):
+    """As a script that many use leaves it."""
+    (tiny / "val" / "n02").mkdir()
+    for path in (tiny / "val" / "images").iterdir():
+        path.rename(tiny / "val" / "n02" / path.name)
+    (tiny / "val" / "images").rmdir()
+    assert "test: classes that train has not: images (pictures whose class is not known" in fails(tiny)
+    (tiny / "test").rename(tiny / "unlabelled")
+    assert load(tiny).test_labels.tolist() == [1, 1]
+
+
 # ---- what was decoded is kept ----
 
 
@@ -270,6 +281,12 @@ def test_pictures_of_other_kinds_are_told(animals, capsys):
     assert "note: " in (said := capsys.readouterr().err) and "1 pictures of other kinds (.gif)" in said
 
 
+def test_pictures_of_no_class_are_told(animals, capsys):
+    add(animals, "train/x.png", "test/y.png", "z.png")
+    load(animals)
+    assert "2 pictures that lie in no directory of their class are left out" in capsys.readouterr().err
+
+
 def test_more_than_the_memory_is_refused_before_any_work(animals, decodings, monkeypatch):
     monkeypatch.setattr(decoded.files, "memory", lambda: 7 * 16 * 16 * 3 - 1)
     assert "7 pictures would have 5376 bytes" in fails(animals) and decodings == []
@@ -297,6 +314,13 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
     odd = os.fsdecode(b"b\xff")
     add(tmp_path / "set", "train/a/1.png", f"train/{odd}/1.png", "test/a/1.png")
     assert folder.listed(tmp_path / "set").classes == ("a", "b\\udcff")
+
+
+def test_a_macs_umlauts_and_a_pcs_are_the_same(tmp_path):
+    """Decomposed and composed; the files are found by what they are called."""
+    add(tmp_path / "set", "train/Mo\u0308we/a b.png", "train/Ra be/1.JPG", "test/M\u00f6we/\u00e4.PNG")
+    loaded = load(tmp_path / "set")
+    assert loaded.classes == ("M\u00f6we", "Ra be") and loaded.test_labels.tolist() == [0]
 
 
 def test_from_a_folder_of_pictures_to_an_exported_student(tmp_path, digits, capsys):

@@ -319,6 +319,13 @@ def test_positions_are_interpolated_by_cubic_convolution():
     np.testing.assert_allclose(vit.cubic_weights(3, 6), half + [row[::-1] for row in half[::-1]], atol=1e-6)
 
 
+@pytest.mark.parametrize(("n", "m"), [(8, 14), (14, 14), (32, 224), (30, 14)])
+def test_images_are_enlarged_bilinearly(n, m):
+    """As JAX's own, of which the float32 positions are off by some 1e-7 of n."""
+    expected = jax.image.resize(np.eye(n, dtype=np.float32), (m, n), "bilinear")
+    np.testing.assert_allclose(vit.linear_weights(n, m), expected, atol=1e-5)
+
+
 # ---- what no step could use ----
 
 

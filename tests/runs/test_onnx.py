@@ -1,17 +1,26 @@
 """A student as ONNX gives its logits, in int8 nearly; a model card says what it is, and its snippets run."""
 
 import dataclasses
+import functools
 import json
 import re
+import shutil
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from flax import linen as nn
+from ml_collections import ConfigDict
+from PIL import Image
 
 import craft_jax
 from craft_jax import data, models
+from craft_jax import predict as command
 from craft_jax.errors import CraftError, DataError
 from craft_jax.evaluation import __main__ as evaluation
-from craft_jax.runs import export, model_card, onnx_format
+from craft_jax.models import layers, shufflenetv2, vit
+from craft_jax.runs import export, model_card, onnx_format, predict
 from craft_jax.training import train
 from tests.conftest import small_config
 
@@ -60,6 +69,7 @@ def test_the_files_give_the_students_logits(workdir, digits):
     assert "QuantizeLinear" in kinds and "BatchNormalization" not in kinds
     record = json.loads((directory / "onnx.json").read_text())
     assert record["calibration_images"] == 40
+    assert json.loads((directory / "model.json").read_text())["classes"] == list("0123456789")
     for name in ("jax", "model.onnx", "model_int8.onnx"):
         assert record["latency_ms"][name].keys() == {"1", "128"}
         assert all(value > 0 for value in record["latency_ms"][name].values())
@@ -68,7 +78,8 @@ def test_the_files_give_the_students_logits(workdir, digits):
 def test_the_cards_snippets_run(workdir, digits, monkeypatch):
     text = (workdir / "export" / "README.md").read_text()
     result = json.loads((workdir / "results.json").read_text())
-    assert result["params_sha256"] in text and "CC BY 4.0" in text and "six months" in text
+    assert result["params_sha256"] in text and "**Classes**: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in text
+    assert "CC BY 4.0" in text and "six months" in text
     assert f"| contrast | {result['corruptions']['contrast'][4]:.2f} | - | - | - | - |" in text
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(snippets) == 4 and all(len(snippet.splitlines()) <= 10 for snippet in snippets)
@@ -99,7 +110,33 @@ def test_evaluation_gives_a_runs_table(workdir, loaded, tmp_path, capsys):
     assert row[1:6] == ("onnx", "digits", "model.onnx", "-", "not known")
 
 
-def linear(path, shape, weights, classes=10, kind=None):
+@pytest.mark.parametrize("name", ["model.onnx", "model_int8.onnx"])
+def test_a_file_alone_names_the_classes_of_pictures(workdir, digits, tmp_path, name, capsys):
+    file, paths = workdir / "export" / name, [str(tmp_path / f"{i}.png") for i in range(3)]
+    for path, image in zip(paths, digits.test_images, strict=False):
+        Image.fromarray(image).save(path)
+    assert command.main([str(file), *paths, "--json", "--top=10"]) == 0
+    logits = onnx_format.Classifier(file)(digits.test_images[:3] / np.float32(255)).astype(np.float64)
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for row, probabilities in zip(json.loads(capsys.readouterr().out), expected, strict=True):
+        told = {one["class"]: one["probability"] for one in row["classes"]}
+        assert told == pytest.approx(dict(zip("0123456789", probabilities, strict=True)), abs=1e-6)
+
+
+def test_an_export_of_other_parameters_is_cleared(workdir, tmp_path):
+    student = craft_jax.load(workdir)
+    directory = shutil.copytree(workdir / "export", tmp_path / "export")
+    before = sorted(path.name for path in directory.iterdir())
+    model_card.clear(directory, student)
+    assert sorted(path.name for path in directory.iterdir()) == before
+    student.variables = jax.tree.map(lambda leaf: leaf + 1, student.variables)
+    (directory / "notes.txt").touch()  # is not ours
+    model_card.clear(directory, student)
+    kept = {"config.json", "dataset.json", "results.json", "notes.txt"}
+    assert {path.name for path in directory.iterdir()} == kept
+
+
+def linear(path, shape, weights, classes=10, kind=None, metadata=None):
     """An ONNX file of the mean over positions and a linear layer, channels where `shape` has the 3."""
     helper, kind = onnx.helper, kind or onnx.TensorProto.FLOAT
     axes = [1, 2] if shape[-1] == 3 else [2, 3]
@@ -118,7 +155,9 @@ def linear(path, shape, weights, classes=10, kind=None):
         [helper.make_tensor_value_info("y", kind, [shape[0], classes])],
         constants,
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, metadata or {})
+    onnx.save(model, str(path))
     return path
 
 
@@ -170,6 +209,30 @@ def test_what_is_no_such_classifier_is_refused(tmp_path, loaded, capsys):
     assert "--out: " in refused(fine, "--out=somewhere")
 
 
+@pytest.mark.parametrize(
+    ("stored", "names"),
+    [('["a", "b"]', ("a", "b")), ('["a"]', ()), ("[1, 2]", ()), ("{0: 'a', 1: 'b'}", ()), ("[" * 10_000, ())],
+)
+def test_names_of_classes_in_files_of_others(tmp_path, stored, names, capsys):
+    file = tmp_path / "x.onnx"
+    linear(file, ("b", "h", "w", 3), np.zeros((3, 2)), classes=2, metadata={"classes": stored})
+    assert onnx_format.Classifier(file).names == names
+    assert command.main([str(file), "x.png"]) == 2
+    assert "it says no names of classes, or no size of images" in capsys.readouterr().err
+
+
+def test_names_of_classes_are_the_datas(tmp_path):
+    file = tmp_path / "x.onnx"
+    linear(file, ("b", "h", "w", 3), np.zeros((3, 2)), classes=2, metadata={"classes": '["a", "b"]'})
+    network = onnx_format.Classifier(file)
+    for classes in ((), ("a", "b")):
+        network.check((16, 16, 3), 2, classes)
+    with pytest.raises(DataError, match="its classes are not the data's: b where that has c"):
+        network.check((16, 16, 3), 2, ("a", "c"))
+    linear(file, ("b", "h", "w", 3), np.zeros((3, 2)), classes=2, metadata={"classes": '["0", "1"]'})
+    onnx_format.Classifier(file).check((16, 16, 3), 2, ("a", "c"))
+
+
 def test_int8_wants_the_runs_own_training_images(workdir, digits, monkeypatch):
     other = dataclasses.replace(digits, fingerprint="other")
     monkeypatch.setattr(data, "load", lambda config: other)
@@ -177,6 +240,35 @@ def test_int8_wants_the_runs_own_training_images(workdir, digits, monkeypatch):
     with pytest.raises(DataError, match="not those the run trained on"):
         export.export(workdir, ["onnx_int8"])
     assert sorted((workdir / "export").iterdir()) == before
+
+
+class Shuffled(nn.Module):
+    """A ShuffleNetV2 of one unit of each kind."""
+
+    num_classes: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = shufflenetv2.DownUnit(8, self.dtype)(x, train)
+        return layers.classify([x], self.num_classes, shufflenetv2.Unit(self.dtype)(x, train))
+
+
+@pytest.mark.parametrize("network", [Shuffled, functools.partial(vit.ViT, 12, 3, 2)])
+def test_networks_of_other_operations_are_converted(network, monkeypatch, tmp_path):
+    """Channels dealt out; patches, attention and GELU: at random weights, at any number of images."""
+    monkeypatch.setitem(models.REGISTRY, "other", network)
+    model = models.build("other", 3, dtype="float32", mean=MEAN, std=STD)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), (1, 16, 16, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.5, leaf.shape).astype(np.float32), shapes)
+    config = ConfigDict({"student": {"name": "other"}})
+    student = predict.Predictor(model, variables, config, 0, MEAN, STD)
+    onnx_format.write(student, (16, 16, 3), tmp_path / "x.onnx")
+    images = rng.uniform(size=(3, 16, 16, 3)).astype(np.float32)
+    wanted, found = np.asarray(student(images)), onnx_format.Classifier(tmp_path / "x.onnx")(images)
+    assert np.ptp(wanted, axis=0).min() > 1e-2  # images tell
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
 def test_a_network_that_onnx_cannot_express_is_named(workdir, monkeypatch, tmp_path):
