@@ -97,7 +97,7 @@ def keep(run: plan.Run, folder: Path) -> Path:
     if correct.exists():
         files.copy(correct, path.with_suffix(".npz"))
     _keep_curves(run.workdir / "metrics.jsonl", path.with_suffix(".jsonl"))
-    for beside in run.workdir.glob("eval/*.*"):  # evaluations, and what was right in them
+    for beside in run.workdir.glob("eval/[!.]*.*"):  # evaluations, and what was right in them; no locks
         files.copy(beside, path.with_suffix(f".eval.{beside.name}"))
     features = run.workdir / "features.json"  # of `craft_jax.report features`
     if features.exists():

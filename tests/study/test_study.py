@@ -81,6 +81,7 @@ def test_students_are_evaluated_once_more(undisturbed, capsys):
         assert adapted["adaptation"]["kind"] == "batch_norm" and own["adaptation"] is None
         (copy,) = kept.glob(f"{arm}-seed0-*.eval.adapted.json")
         assert files.read_json(copy) == adapted and copy.with_suffix(".npz").exists()
+    assert not list(kept.glob("*.lock"))
     assert report.main([str(kept)]) == 0
     assert "study-adapted: 2 of 2 runs. Adapted to the test images" in capsys.readouterr().out
 
