@@ -4,7 +4,7 @@
     python launch/bench.py gpu            # the step as compiled for an H100 that is not there
     python launch/bench.py step           # the step over its floor: the networks alone
     python launch/bench.py loop           # the training loop over the bare step
-    python launch/bench.py evaluate       # an evaluation of 75 cells, compiled and from the cache
+    python launch/bench.py evaluate       # an evaluation of 75 cells, cold and warm; --parts: its shares
 
 `--help` after a name says what it measures, how, and what its options are.
 """

@@ -1,6 +1,7 @@
-"""An evaluation in a fresh process: how long all its compiling takes, and how long without.
+"""An evaluation: how long all its compiling takes and how long without; and where its time goes (--parts).
 
     python launch/bench.py evaluate [--images=10] [--json]
+    python launch/bench.py evaluate --parts [--images=500] [--json]
 
 The command is `python -m craft_jax.main --mode=eval` of CIFAR-10-C's 15 corruptions at five severities, on
 so many generated test images of 32x32 and a resnet20 that trained for one step. It is run twice: with an
@@ -12,36 +13,58 @@ Printed, and the keys of --json (one object, the last line): device, images, cel
     cold_s, warm_s                seconds of the first and the second process; the goals are 45 and 12
     cold_per_s, warm_per_s        images a second, one counted as often as it is corrupted
     same                          whether both measured the same
+
+With --parts one batch of so many images is brought to the device, corrupted, and classified by a student
+(resnet20) and a teacher (resnet56), as an evaluation does under each corruption at severity 3, all compiled
+before. The three parts take turns, waiting for each other, which an evaluation on a GPU does not: so their
+sum is at most what it needs. Printed, and "parts" in --json, one a corruption, medians of seven turns:
+
+    images_per_s                  of the three in sequence
+    transfer, corruption, networks    their shares, in percent; logits come back to the host within the last
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from craft_jax import corruptions
+from craft_jax import corruptions, models
+from craft_jax.evaluation import evaluate as evaluation
+from craft_jax.evaluation.images import shown
+from craft_jax.mesh import make_mesh, replicated_on, split_over
 from launch.benchmarks.machine import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = len(corruptions.TEST) * len(corruptions.SEVERITIES)
 TRAINED = 10  # images, one step's; one a class
+TURNS = 7
+NETWORKS = ("resnet20", "resnet56")  # the paper's student and teacher
+PARTS = ("transfer", "corruption", "networks")
 
 
 def main(argv):
     parser = argparse.ArgumentParser(
         prog="bench.py evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=10, help="test images (10)")
+    parser.add_argument("--parts", action="store_true", help="where the time goes, a corruption at a time")
+    parser.add_argument("--images", type=int, help="test images (10; 500 with --parts)")
     parser.add_argument("--json", action="store_true", help="the figures as JSON in the last line")
     arguments = parser.parse_args(argv)
+    if arguments.images is None:
+        arguments.images = 500 if arguments.parts else 10
     if arguments.images < 1:
         parser.error("--images must be at least 1")
+    if arguments.parts:
+        report_parts(arguments.images, arguments.json)
+        return
     with tempfile.TemporaryDirectory() as folder:
         facts = measure(Path(folder), arguments.images)
     report(facts, arguments.json)
@@ -103,3 +126,55 @@ def report(facts, as_json):
     print(f"the same figures to the bit: {'yes' if facts['same'] else 'NO'}")
     if as_json:
         print(json.dumps({"device": machine(), **facts}))
+
+
+def report_parts(images, as_json, names=corruptions.TEST, networks=NETWORKS):
+    print(f"{machine()}; {images} images of 32x32 a batch, {' and '.join(networks)}\n")
+    print(f"| corruption | images/s | {' | '.join(f'{part}, %' for part in PARTS)} |\n|---|{'---:|' * 4}")
+    timed, found = seconds_of_parts(images, networks), {}
+    for name in names:
+        seconds = dict(zip(PARTS, timed(name), strict=True))
+        whole = sum(seconds.values())
+        shares = {part: 100 * took / whole for part, took in seconds.items()}
+        found[name] = {"images_per_s": images / whole, **shares}
+        cells = " | ".join(f"{share:.1f}" for share in shares.values())
+        print(f"| {name} | {images / whole:,.0f} | {cells} |", flush=True)
+    if as_json:
+        print(json.dumps({"device": machine(), "images": images, "parts": found}))
+
+
+def seconds_of_parts(images, networks):
+    """A function: a corruption's name -> seconds of each of PARTS for one batch, medians."""
+    mesh = make_mesh()
+    levels = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+    index = np.arange(images)
+    half = (0.5, 0.5, 0.5)
+    built = [models.build(name, 10, dtype="float32", mean=half, std=half) for name in networks]
+    variables = [model.init(jax.random.key(0), levels.shape[1:]) for model in built]
+    variables = jax.device_put(variables, replicated_on(mesh))
+    predicts = [evaluation.predictor(model, mesh) for model in built]
+    sharding = replicated_on(mesh) if images % mesh.size else split_over(mesh)
+
+    def transferred():
+        return jax.block_until_ready(jax.device_put((levels, index.astype(np.int32)), sharding))
+
+    def timed(name):
+        def corrupted():  # with its transfer, as an evaluation does it
+            return jax.block_until_ready(next(shown(levels, [index], mesh, name, 3)))
+
+        seen = corrupted()
+
+        def classified():
+            return [np.asarray(predict(own, seen)) for predict, own in zip(predicts, variables, strict=True)]
+
+        turns = [[_seconds(part) for part in (transferred, corrupted, classified)] for _ in range(1 + TURNS)]
+        transfer, both, networks = map(statistics.median, zip(*turns[1:], strict=True))
+        return transfer, max(both - transfer, 0.0), networks
+
+    return timed
+
+
+def _seconds(call):
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
