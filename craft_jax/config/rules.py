@@ -67,6 +67,7 @@ def faults_of(config, training):
         elif len(set(flat[key])) < len(flat[key]):
             yield f"config.{key}: {flat[key]!r} names one twice"
     yield from _joint_faults(config)
+    yield from _distributed_faults(config.distributed)
     if training:
         yield from _training_faults(config)
 
@@ -154,6 +155,39 @@ def _schedule_faults(config):
                 f"config.optimizer.drop_epochs: {drops!r}; allowed with {key}={epochs}: epochs after the "
                 "warm-up and before the end"
             )
+
+
+def validate_distributed(config):
+    """Check how the processes of the run find each other: before they do, and so before any other rule.
+
+    Raises:
+      ConfigError: its message lists every fault.
+    """
+    _refuse(_distributed_faults(config.distributed) if "distributed" in config else ())
+
+
+def _distributed_faults(distributed):
+    """Rules of the keys that name the processes of a run: all three, or none."""
+    host, _, port = distributed.coordinator.rpartition(":")
+    count, process = distributed.processes, distributed.process
+    if distributed.detect:
+        if distributed.coordinator or count != 0 or process != -1:
+            yield (
+                "config.distributed.detect: True beside distributed.coordinator, .processes or .process; "
+                "allowed: the one or the others"
+            )
+        return
+    if not distributed.coordinator and count == 0 and process == -1:
+        return
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        yield (
+            f"config.distributed.coordinator: {distributed.coordinator!r}; allowed with "
+            "distributed.processes: HOST:PORT of process 0"
+        )
+    if count < 1:
+        yield f"config.distributed.processes: {count}; allowed with distributed.coordinator: at least 1"
+    elif not 0 <= process < count:
+        yield f"config.distributed.process: {process}; allowed of {count} processes: 0 to {count - 1}"
 
 
 def _source_faults(config):

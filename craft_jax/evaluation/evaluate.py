@@ -20,11 +20,11 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from craft_jax import data, files, methods, models
+from craft_jax import data, files, methods, models, processes
 from craft_jax.config import rules, tree
 from craft_jax.evaluation import adaptation, correctness, metrics, names, robustness, spurious, targets
 from craft_jax.evaluation.images import shown
-from craft_jax.mesh import make_mesh, replicated_on
+from craft_jax.mesh import make_mesh, put, replicated_on
 from craft_jax.runs import checkpoint, directory, predict, start, teachers
 
 # (variables, images in [0, 1]) -> logits, both float32; and that with its variables.
@@ -243,10 +243,23 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") ->
     """
     workdir = Path(workdir)
     rules.validate(config)
-    student = predict.load(workdir)
+    student = processes.writer_first(predict.load, workdir)
     adaptation.check(config, student.config.student.name, student.variables)
     path = names.path_of(workdir, config, student.config, name)
-    dataset = data.load(config)
+    dataset = processes.writer_first(data.load, config)
+    wanted, *known = processes.writer_first(_known, config, workdir, dataset)
+    with files.lock(path.with_name(f".{path.stem}.lock"), wait=False):
+        processes.decided(names.check_free, path, config, wanted.record)
+        result, correct = _of_student(student, dataset, config, wanted, *known)
+        result |= {"workdir": str(workdir)}
+        correctness.write(path.with_suffix(".npz"), correct)
+        files.write_json(path, result)
+    return result, path
+
+
+def _known(config, workdir, dataset):
+    """What the files of a run say for its evaluation, checked: (Targets, its Teacher, the records of teacher
+    and start), each but the first None where there is none."""
     directory.check_same_run(workdir, config, data.record(dataset))
     wanted = targets.prepare(config, dataset)
     record = directory.begun_with(workdir)
@@ -254,13 +267,7 @@ def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") ->
     started_from = directory.started_from(workdir)
     teachers.check_overlap(started_from, config, "the start")
     teacher = _teacher(config, workdir, dataset) if record else None
-    with files.lock(path.with_name(f".{path.stem}.lock"), wait=False):
-        names.check_free(path, config, wanted.record)
-        result, correct = _of_student(student, dataset, config, wanted, teacher, record, started_from)
-        result |= {"workdir": str(workdir)}
-        correctness.write(path.with_suffix(".npz"), correct)
-        files.write_json(path, result)
-    return result, path
+    return wanted, teacher, record, started_from
 
 
 def _of_student(student, dataset, config, wanted, teacher, *records):
@@ -282,7 +289,7 @@ def _of_student(student, dataset, config, wanted, teacher, *records):
 
 def _on(mesh, network):
     """(predict, variables) on all devices, of what has a model and variables."""
-    return predictor(network.model, mesh), jax.device_put(network.variables, replicated_on(mesh))
+    return predictor(network.model, mesh), put(network.variables, replicated_on(mesh))
 
 
 def _teacher(config, workdir, dataset):

@@ -72,6 +72,8 @@ class Method(NamedTuple):
       stages: config -> the numbers, from 1, of the stages that its terms pair, student's with teacher's, -1
         the last; "all" for every one, which needs as many on both sides; () for none. Of
         `methods.check_stages`.
+      banks: config -> the names of those arrays of its memory that have a row for every training image and
+        are large: each of several devices holds its share of their rows.
     """
 
     terms: Callable[[ConfigDict, Signals], Terms]
@@ -82,6 +84,7 @@ class Method(NamedTuple):
     reads: Callable[[ConfigDict], Iterable[str]] | None = None
     note: Callable[[ConfigDict], str] = lambda config: ""
     stages: Callable[[ConfigDict], Iterable[int] | str] = lambda config: ()
+    banks: Callable[[ConfigDict], Iterable[str]] = lambda config: ()
 
 
 def view_count(config: ConfigDict, which: str) -> int:

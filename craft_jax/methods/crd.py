@@ -2,7 +2,8 @@
 
 An anchor of one network is scored against the bank of the other, its own row the positive. The rows are
 updated after scoring, and each side's constant Z is fixed at the first batch. Heads train; banks and Z are
-state, so that a resume restores them.
+state, so that a resume restores them. Of several devices each holds its share of the banks' rows, where it
+divides them.
 """
 
 import jax
@@ -246,6 +247,11 @@ def _reads(config):
     return distilled_reads(config, "crd", own)
 
 
+def _bank_names(config):
+    banked = config.crd.weight and config.crd.bank == "memory"
+    return tuple(f"bank_{side}" for side in _SIDES) if banked else ()
+
+
 METHOD = Method(
     _terms,
     views=lambda config: distilled_views(config, config.crd.weight),
@@ -253,4 +259,5 @@ METHOD = Method(
     begin=begin,
     check=check,
     reads=_reads,
+    banks=_bank_names,
 )
