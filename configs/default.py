@@ -186,9 +186,9 @@ def _defaults():
     config.distributed = distributed = ml_collections.ConfigDict()  # how many processes train: no part
     # of the run, whose directory goes on with another number (craft_jax/processes.py)
     distributed.detect = False  # join the processes that SLURM, Open MPI or Kubernetes started with this one
-    distributed.coordinator = ""  # else HOST:PORT of process 0, the same in all; "": one process, this one
-    distributed.processes = 0  # how many there are
-    distributed.process = -1  # which of them this one is, from 0
+    distributed.processes = 0  # or so many that are started by hand; 0: this one by itself
+    distributed.process = 0  # which of them this one is, from 0
+    distributed.coordinator = ""  # HOST:PORT of process 0, the same in all of them
 
     config.log = log = ml_collections.ConfigDict()
     log.every_steps = 50  # metrics go to metrics.jsonl and TensorBoard so often

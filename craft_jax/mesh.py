@@ -27,6 +27,11 @@ def split_over(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, P(*[None] * axis, "data"))
 
 
+def spreads(mesh: Mesh, rows: int) -> bool:
+    """Whether a bank of so many rows is split over the devices: there are several, and each gets as many."""
+    return mesh.size > 1 and rows % mesh.size == 0
+
+
 def put(tree: Any, sharding: NamedSharding) -> Any:
     """Arrays of the host, the same in every process, on the devices of all: each process fills its own."""
     if sharding.is_fully_addressable:

@@ -38,7 +38,7 @@ _LEAVE_SECONDS = 10
 # What the libraries below say where a process is gone: gloo on CPUs, NCCL on GPUs, JAX's service, Orbax.
 _GONE = re.compile(r"gloo|nccl|connection (closed|reset)|coordination|heartbeat|barrier", re.IGNORECASE)
 
-_turns = 0
+_count, _turns = 1, 0
 
 
 class ProcessGone(CraftError):
@@ -52,53 +52,57 @@ class ProcessGone(CraftError):
         )
 
 
-def start(distributed):
-    """Join the other processes of the run; nothing for a process by itself. Before any device is touched.
+def start(config):
+    """Join the other processes of the run; nothing for one by itself. Before any device is touched.
+
+    A program that has called `jax.distributed.initialize` itself calls this after it.
 
     Args:
-      distributed: the section of the configuration, checked (`config.rules`).
+      config: reads distributed.*, checked (`config.rules.validate_distributed`).
     Raises:
       ConfigError: no cluster is detected, or the other processes cannot be reached.
     """
-    if not (distributed.detect or distributed.processes) or jax.distributed.is_initialized():
-        return
-    # It would take SIGTERM over, which is heard here (`training.interrupt`).
-    jax.config.update("jax_enable_preemption_service", False)
-    given = {}
-    if not distributed.detect:
-        given = {
-            "coordinator_address": distributed.coordinator,
-            "num_processes": distributed.processes,
-            "process_id": distributed.process,
-        }
-    try:
-        jax.distributed.initialize(
-            **given, initialization_timeout=_BEGIN_SECONDS, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
-        )
-    except (ValueError, RuntimeError) as error:
-        said = str(error).partition("\n")[0]
-        if distributed.detect:
-            raise ConfigError(
-                f"config.distributed.detect: True, and no cluster is detected that can be joined ({said}); "
-                "allowed under SLURM, Open MPI or Kubernetes; elsewhere distributed.coordinator, .processes "
-                "and .process"
-            ) from error
-        raise ConfigError(
-            f"config.distributed.coordinator: {distributed.coordinator!r} is not reached by all "
-            f"{distributed.processes} processes ({said}); allowed: HOST:PORT of process 0, the same in all"
-        ) from error
+    global _count
+    if not jax.distributed.is_initialized():
+        if not (config.distributed.detect or config.distributed.processes):
+            return
+        _join(config)
+    _count = jax.process_count()
     if not is_writer():
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
 
 
+def _join(config):
+    detect, processes = config.distributed.detect, config.distributed.processes
+    # It would take SIGTERM over, which is heard here (`training.interrupt`).
+    jax.config.update("jax_enable_preemption_service", False)
+    where = () if detect else (config.distributed.coordinator, processes, config.distributed.process)
+    try:
+        jax.distributed.initialize(
+            *where, initialization_timeout=_BEGIN_SECONDS, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+        )
+    except (ValueError, RuntimeError) as error:
+        said = str(error).partition("\n")[0]
+        if detect:
+            raise ConfigError(
+                f"config.distributed.detect: True, and no cluster is detected that can be joined ({said}); "
+                "allowed under SLURM, Open MPI or Kubernetes; elsewhere distributed.processes, .process and "
+                ".coordinator"
+            ) from error
+        raise ConfigError(
+            f"config.distributed.coordinator: {where[0]!r} is not reached by all {processes} processes "
+            f"({said}); allowed: HOST:PORT of process 0, the same in all"
+        ) from error
+
+
 def count():
     """How many processes the run has; 1 for a process by itself."""
-    return jax.process_count() if jax.distributed.is_initialized() else 1
+    return _count
 
 
 def is_writer():
     """Whether this process is the one that writes: process 0, or one by itself."""
-    return count() == 1 or jax.process_index() == 0
+    return _count == 1 or jax.process_index() == 0
 
 
 def decided(function, *args):

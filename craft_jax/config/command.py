@@ -108,9 +108,9 @@ def parse(argv):
     try:
         options.recorded = _recorded(options, overrides)
         config = _config(options, overrides)
-        rules.validate_distributed(config)
         if not faults:
-            processes.start(config.distributed)  # the rules count the devices of all processes
+            rules.validate_distributed(config)
+            processes.start(config)  # the rules count the devices of all processes
         check = rules.validate if options.mode == "eval" else rules.validate_training
         check(config)
     except ConfigError as error:

@@ -121,7 +121,7 @@ RANGES = {
     "checkpoint.keep": _POSITIVE,
     "log.every_steps": _POSITIVE,
     "distributed.processes": _NOT_NEGATIVE,
-    "distributed.process": ("-1 (none), or a number from 0", lambda v: v >= -1),
+    "distributed.process": _NOT_NEGATIVE,
 }
 
 # Keys that any value of their type serves.

@@ -67,7 +67,7 @@ def faults_of(config, training):
         elif len(set(flat[key])) < len(flat[key]):
             yield f"config.{key}: {flat[key]!r} names one twice"
     yield from _joint_faults(config)
-    yield from _distributed_faults(config.distributed)
+    yield from _distributed_faults(config)
     if training:
         yield from _training_faults(config)
 
@@ -163,31 +163,29 @@ def validate_distributed(config):
     Raises:
       ConfigError: its message lists every fault.
     """
-    _refuse(_distributed_faults(config.distributed) if "distributed" in config else ())
+    _refuse(_distributed_faults(config) if "distributed" in config else ())
 
 
-def _distributed_faults(distributed):
-    """Rules of the keys that name the processes of a run: all three, or none."""
-    host, _, port = distributed.coordinator.rpartition(":")
-    count, process = distributed.processes, distributed.process
-    if distributed.detect:
-        if distributed.coordinator or count != 0 or process != -1:
-            yield (
-                "config.distributed.detect: True beside distributed.coordinator, .processes or .process; "
-                "allowed: the one or the others"
-            )
-        return
-    if not distributed.coordinator and count == 0 and process == -1:
-        return
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+def _distributed_faults(config):
+    """Rules of the keys that name the processes of a run."""
+    address, count = config.distributed.coordinator, config.distributed.processes
+    process = config.distributed.process
+    if config.distributed.detect and (address or count or process):
         yield (
-            f"config.distributed.coordinator: {distributed.coordinator!r}; allowed with "
-            "distributed.processes: HOST:PORT of process 0"
+            "config.distributed.detect: True with distributed.processes, .process or .coordinator; allowed: "
+            "either"
         )
-    if count < 1:
-        yield f"config.distributed.processes: {count}; allowed with distributed.coordinator: at least 1"
-    elif not 0 <= process < count:
-        yield f"config.distributed.process: {process}; allowed of {count} processes: 0 to {count - 1}"
+    elif count or address:
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+            yield (
+                f"config.distributed.coordinator: {address!r}; allowed with distributed.processes={count}: "
+                "HOST:PORT"
+            )
+        if count < 1:
+            yield f"config.distributed.processes: {count}; allowed with distributed.coordinator: at least 1"
+    if not config.distributed.detect and process >= max(count, 1):
+        yield f"config.distributed.process: {process}; allowed: less than distributed.processes={count}"
 
 
 def _source_faults(config):

@@ -55,7 +55,7 @@ _ADDED = {
         "dkd": {"weight": 1.0, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, "warmup": 1 / 12},
         "dist": {"weight": 1.0, "beta": 2.0, "gamma": 2.0, "temperature": 4.0},
         "combined": {"methods": ["kd", "crd"]},
-        "distributed": {"detect": False, "coordinator": "", "processes": 0, "process": -1},
+        "distributed": {"detect": False, "processes": 0, "process": 0, "coordinator": ""},
     },
     "data": {"size": 0, "cue": "none", "cue_correlation": 0.9},
     "kd": {"standardize": False},

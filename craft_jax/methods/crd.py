@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from craft_jax import losses
 from craft_jax.errors import DataError
 from craft_jax.losses.common import AnyArray, product, unit
+from craft_jax.mesh import replicated_on, spreads
 from craft_jax.methods.common import (
     Method,
     Signals,
@@ -141,7 +142,7 @@ def begin(config: ConfigDict, s: Signals) -> Memory:
     """The memory, each side's Z fixed by the first batch: N times the mean of exp(<anchor, row> / tau)."""
     if not config.crd.weight:
         return s.memory
-    anchors = _embedded(s, 0, 0)
+    anchors = _everywhere(config, s, _embedded(s, 0, 0))
     rows = _banks(config, s.memory, anchors)
     memory = dict(s.memory)
     for side, other in (_SIDES, _SIDES[::-1]):
@@ -156,6 +157,16 @@ def _embedded(s, v, t):
         "student": embeddings(s.params["student"], s.student.pooled[:, v]),
         "teacher": embeddings(s.params["teacher"], s.teacher.pooled[:, t]),
     }
+
+
+def _everywhere(config, s, tree):
+    """`tree` on every device, where the banks are spread: each scores the whole batch against its own rows.
+
+    Left to itself the compiler splits the batch too, and gathers both banks on every device in every step.
+    """
+    if config.crd.bank == "batch" or s.mesh is None or not spreads(s.mesh, len(s.memory["labels"])):
+        return tree
+    return jax.lax.with_sharding_constraint(tree, replicated_on(s.mesh))
 
 
 def _banks(config, memory, anchors):
@@ -232,11 +243,12 @@ def _terms(config, s):
     if not config.crd.weight:
         return Terms(ce, memory=s.memory)
 
-    anchors = _embedded(s, 0, 0)
-    scored = start(config, s.memory, anchors, s.index, s.labels, s.key, s.student.logits.shape[-1])
+    anchors = _everywhere(config, s, _embedded(s, 0, 0))
+    banks, *rows = start(config, s.memory, anchors, s.index, s.labels, s.key, s.student.logits.shape[-1])
+    rows = _everywhere(config, s, rows)
 
     def one_view(v, t):
-        return loss(config, _embedded(s, v, t), *scored, s.memory)
+        return loss(config, _everywhere(config, s, _embedded(s, v, t)), banks, *rows, s.memory)
 
     terms = {**ce, "crd": config.crd.weight * jnp.mean(distill(config, s, one_view))}
     return Terms(terms, memory=update(config, s.memory, anchors, s.index))

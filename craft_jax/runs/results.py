@@ -11,6 +11,7 @@ import jax
 
 from craft_jax import data, errors, files, processes, streams
 from craft_jax.config import tree
+from craft_jax.mesh import spreads
 from craft_jax.runs import directory, machine
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -40,9 +41,10 @@ def describe(run, workdir, dataset, teacher, steps):
         lines["devices"] += f" of {processes.count()} processes"
     if device_count > 1 and run.method.banks(config):
         rows = len(dataset.train_labels)
-        lines["banks"] = f"{rows} rows, {rows // device_count} on each device"
-        if rows % device_count:
-            lines["banks"] = f"{rows} rows, no multiple of {device_count} devices: each holds all of them"
+        each = f"{rows // device_count} on each device"
+        if not spreads(run.mesh, rows):
+            each = f"no multiple of {device_count} devices: each holds them all"
+        lines["banks"] = f"{rows} rows, {each}"
     if start := directory.started_from(workdir):
         lines["student"] += f", from {start['checkpoint']} ({start['params_sha256'][:10]})"
     if teacher:

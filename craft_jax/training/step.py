@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from craft_jax import methods, models, streams, views
-from craft_jax.mesh import make_mesh, replicated_on, split_over
+from craft_jax.mesh import make_mesh, replicated_on, split_over, spreads
 
 _HISTOGRAM_BINS = 10
 
@@ -171,6 +171,7 @@ def _signals(run, state, trained, images, teacher_outputs, batch):
         index=batch["index"],
         key=streams.stream(run.config.seed, state["step"], streams.METHOD),
         progress=(state["step"] + 1) / run.steps,
+        mesh=run.mesh,
     )
     return signals, batch_stats
 
@@ -268,7 +269,7 @@ def initial(run, dataset):
     Every device holds the whole, but of the banks of a method's memory its share of the rows.
     """
     init = functools.partial(init_state, run, dataset.train_images.shape[1:], dataset.train_labels)
-    banks = run.method.banks(run.config) if spreads(run, len(dataset.train_labels)) else ()
+    banks = run.method.banks(run.config) if spreads(run.mesh, len(dataset.train_labels)) else ()
 
     def placed(path, x):
         is_bank = path[0].key == "memory" and path[-1].key in banks
@@ -277,11 +278,6 @@ def initial(run, dataset):
 
     abstract = jax.tree_util.tree_map_with_path(placed, jax.eval_shape(init))
     return jax.jit(init, out_shardings=_as_it_lies(abstract)), abstract
-
-
-def spreads(run, rows):
-    """Whether banks of so many rows are spread over the devices: where each gets as many."""
-    return run.mesh.size > 1 and rows % run.mesh.size == 0
 
 
 def _outputs(model, shape):

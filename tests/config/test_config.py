@@ -29,6 +29,7 @@ PATHS = {
     "teacher.cache",
     "eval.dir",
     "eval.reference",
+    "distributed.coordinator",
 }
 
 
