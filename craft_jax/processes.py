@@ -6,12 +6,16 @@ writes and prints; the others are silent but for a fault of their own. What is r
 a run goes on is read by the writer and told to the others, so that all decide alike.
 
 All of them must see the same files under the same paths: a shared file system is assumed, and not checked.
-The number of processes is no part of a run: the same command resumes on another number, with the same
-batches, views and draws; sums over the batch are then taken in another order, so not to the bit. A process
-that dies ends the run, and does not come back into it: the same command, given again, goes on from the last
-checkpoint. The others end with a message and status 76 as soon as they miss it in a sum over all devices:
-at once where the operating system closes its connections, after HEARTBEAT_SECONDS where a whole machine is
-gone. Where JAX notices before such a sum, the message is JAX's ("another task died") and the status 134.
+Each holds the whole data set in memory. The number of processes is no part of a run: the same command
+resumes on another number, with the same batches, views and draws; sums over the batch are then taken in
+another order, so not to the bit.
+
+A process that dies ends the run; it cannot come back into it, but the same command, given again, goes on
+from the last checkpoint. The others end with a message and status 76 once they miss it in a sum over all
+devices, which is at once where its connections are closed. Where they wait for it elsewhere (for a
+checkpoint to be written, for the writer to decide), or its whole machine is gone, JAX ends them within
+HEARTBEAT_SECONDS of the last that was heard of it, with its own message ("another task died") and status
+134; so it does where not all come within five minutes of the start.
 """
 
 import functools

@@ -19,12 +19,13 @@ python="${PYTHON:-python}"
 logs="$(mktemp -d)"
 port="$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
 
+export JAX_COORDINATOR_BIND_ADDRESS="127.0.0.1:$port"  # or JAX's service hears every interface
 process() {
   JAX_LOCAL_DEVICE_IDS="$1" exec "$python" -m craft_jax.main "${@:2}" --config.distributed.process="$1" \
     --config.distributed.coordinator="127.0.0.1:$port" --config.distributed.processes="$count" </dev/null
 }
 running=()
-reach() { kill "-$1" "${running[@]}" 2>/dev/null || true; }
+reach() { if [ "${#running[@]}" -gt 0 ]; then kill "-$1" "${running[@]}" 2>/dev/null || true; fi; }
 trap 'reach INT' INT
 trap 'reach TERM' TERM
 trap 'reach KILL' EXIT

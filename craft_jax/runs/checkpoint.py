@@ -147,8 +147,9 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        if self._opened is not None:
+    def __exit__(self, kind, *_):
+        # With a fault of one process alone the others do not come here, and Orbax would wait for them.
+        if self._opened is not None and (kind is None or processes.count() == 1):
             with orbax_faults.saving(self._directory):
                 self._opened.close()
 
