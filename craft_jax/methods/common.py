@@ -76,7 +76,7 @@ class Method(NamedTuple):
         the last; "all" for every one, which needs as many on both sides; () for none. Of
         `methods.check_stages`.
       banks: config -> the names of those arrays of its memory that have a row for every training image and
-        are large: each of several devices holds its share of their rows.
+        are large, keys of dicts: each of several devices holds its share of their rows.
     """
 
     terms: Callable[[ConfigDict, Signals], Terms]

@@ -272,7 +272,7 @@ def initial(run, dataset):
     banks = run.method.banks(run.config) if spreads(run.mesh, len(dataset.train_labels)) else ()
 
     def placed(path, x):
-        is_bank = path[0].key == "memory" and path[-1].key in banks
+        is_bank = path[0].key == "memory" and jax.tree_util.keystr(path[-1:], simple=True) in banks
         sharding = split_over(run.mesh) if is_bank else replicated_on(run.mesh)
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 

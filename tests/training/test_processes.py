@@ -230,11 +230,12 @@ def test_two_processes_evaluate_as_one(tmp_path):
 @pytest.mark.slow
 def test_a_signal_makes_two_processes_save_the_same_step_and_leave(tmp_path):
     place = tmp_path / "place"
-    running = begin(command(place, "--config.epochs=8"), 2)
+    running = begin(command(place, "--config.epochs=8", "--config.data.max_train=81"), 2)
     wait_for_step(place, 5, running)
     running.send_signal(signal.SIGINT)  # to the launcher, as Ctrl-C
-    status, _, err = ended(running)
+    status, out, err = ended(running)
     assert status == 75, err
+    assert "banks:   81 rows, no multiple of 2 devices: each holds them all\n" in out
     (said,) = [line for line in err.splitlines() if "interrupted" in line]
     last = max(logged(place))
     assert f"goes on from step {last}, which is saved" in said
