@@ -42,6 +42,9 @@ def trained(config, dataset, mesh):
     update = jit(functools.partial(step.train_step, run), out_shardings=(held, whole))
     batches, found = Batches(dataset, config.batch_size, config.seed, mesh), {}
     state = step.begin(run, fresh(), teacher, batches(0))
+    streamed = Batches(dataset, config.batch_size, config.seed, mesh, resident_bytes=0)
+    for made in (lambda source: source(3), lambda source: source.several(2, 4)):
+        jax.tree.map(np.testing.assert_array_equal, fetch(made(streamed)), fetch(made(batches)))
     update = update.lower(state, teacher, batches(0)).compile()
     banks = re.findall(rf"= f32\[{len(dataset.train_labels)},128\]\S* all-gather\(", update.as_text())
     found["rows gathered"] = np.array(len(banks))

@@ -214,7 +214,7 @@ def test_a_run_of_two_processes_is_that_of_one_and_each_goes_on_where_the_other_
 
 @pytest.mark.slow
 def test_two_processes_evaluate_as_one(tmp_path):
-    """A student of five steps: every image is judged alike, and what is measured beside that is the same up to
+    """A student of five steps: every image is judged alike, and what else is measured is the same up to
     the rounding of logits, which are of half as many images at once."""
     place = tmp_path / "place"
     status, _, err = ended(begin(command(place), 1))
