@@ -67,6 +67,7 @@ def faults_of(config, training):
         elif len(set(flat[key])) < len(flat[key]):
             yield f"config.{key}: {flat[key]!r} names one twice"
     yield from _joint_faults(config)
+    yield from _distributed_faults(config)
     if training:
         yield from _training_faults(config)
 
@@ -154,6 +155,37 @@ def _schedule_faults(config):
                 f"config.optimizer.drop_epochs: {drops!r}; allowed with {key}={epochs}: epochs after the "
                 "warm-up and before the end"
             )
+
+
+def validate_distributed(config):
+    """Check how the processes of the run find each other: before they do, and so before any other rule.
+
+    Raises:
+      ConfigError: its message lists every fault.
+    """
+    _refuse(_distributed_faults(config) if "distributed" in config else ())
+
+
+def _distributed_faults(config):
+    """Rules of the keys that name the processes of a run."""
+    address, count = config.distributed.coordinator, config.distributed.processes
+    process = config.distributed.process
+    if config.distributed.detect and (address or count or process):
+        yield (
+            "config.distributed.detect: True with distributed.processes, .process or .coordinator; allowed: "
+            "either"
+        )
+    elif count or address:
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+            yield (
+                f"config.distributed.coordinator: {address!r}; allowed with distributed.processes={count}: "
+                "HOST:PORT"
+            )
+        if count < 1:
+            yield f"config.distributed.processes: {count}; allowed with distributed.coordinator: at least 1"
+    if not config.distributed.detect and process >= max(count, 1):
+        yield f"config.distributed.process: {process}; allowed: less than distributed.processes={count}"
 
 
 def _source_faults(config):

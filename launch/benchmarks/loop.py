@@ -98,8 +98,8 @@ def looped(run, compiled, state, teacher, dataset, steps):
         contextlib.redirect_stdout(quiet),
         contextlib.redirect_stderr(quiet),
         # Or every turn would compile them again.
-        mock.patch.object(loop, "jit_step", lambda _: step),
-        mock.patch.object(loop, "jit_steps", lambda _: several),
+        mock.patch.object(loop, "jit_step", lambda *_: step),
+        mock.patch.object(loop, "jit_steps", lambda *_: several),
     ):
         state, timings = loop.fit(
             run, state, teacher, 0, whole, dataset, checkpoints, predict=None, workdir=workdir
