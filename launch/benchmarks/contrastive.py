@@ -72,6 +72,7 @@ def main(argv):
     if not 1 <= arguments.block < IMAGES[0]:
         parser.error(f"--block={arguments.block}; allowed: 1 to {IMAGES[0] - 1}, fewer than the least size")
     if arguments.h100:
+        jax.config.update("jax_platforms", "cpu")  # the environment that `gpu` sets has been read
         gpu = importlib.import_module("launch.benchmarks.gpu")  # not above: it keeps JAX from a real GPU
         mesh, of = gpu.mesh_or_leave("contrastive", devices=1), f"an NVIDIA H100, JAX {jax.__version__}"
     else:
