@@ -138,6 +138,8 @@ def _defaults():
     contrastive.mask_same_class = False  # leave other images of the class out of the denominator
     contrastive.stages = (1, 2, 3)  # whose pooled maps are concatenated into the embedding; some networks
     # have a fourth (python -m craft_jax.models)
+    contrastive.block = 0  # score the anchors of so many images at a time where the batch has more, for a
+    # large batch's memory: (views.count + 1)^2 * block * batch_size scores in place of all. 0: all at once
 
     config.dealign = dealign = ml_collections.ConfigDict()
     dealign.weight = 1.0

@@ -5,6 +5,7 @@
     python launch/bench.py step           # the step over its floor: the networks alone
     python launch/bench.py loop           # the training loop over the bare step
     python launch/bench.py evaluate       # an evaluation of 75 cells, cold and warm; --parts: its shares
+    python launch/bench.py contrastive    # the contrastive loss in blocks beside all at once
 
 `--help` after a name says what it measures, how, and what its options are.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from any directory, installed or not
 
-BENCHMARKS = ("corruptions", "gpu", "step", "loop", "evaluate")
+BENCHMARKS = ("corruptions", "gpu", "step", "loop", "evaluate", "contrastive")
 
 
 def main(argv=None):

@@ -73,6 +73,7 @@ def draw(folder):
         Image.fromarray(pixels.astype(np.uint8)).save(place)
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_to_a_deployed_student_in_four_commands(tmp_path, monkeypatch, capsys):
     """Clean accuracy and the new picture's classes are those that onnxruntime gives of the pixels."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-onnx.txt is not installed")

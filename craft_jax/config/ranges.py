@@ -105,6 +105,7 @@ RANGES = {
     "crd.momentum": _MOMENTUM,
     "contrastive.weight": _NOT_NEGATIVE,
     "contrastive.temperature": _POSITIVE,
+    "contrastive.block": _NOT_NEGATIVE,
     "dealign.weight": _NOT_NEGATIVE,
     "dealign.eps": _POSITIVE,
     "reliability.alpha": _NOT_NEGATIVE,

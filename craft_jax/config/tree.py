@@ -59,6 +59,7 @@ _ADDED = {
     },
     "data": {"size": 0, "cue": "none", "cue_correlation": 0.9},
     "kd": {"standardize": False},
+    "contrastive": {"block": 0},
     "eval": {
         **{"split": "", "adaptation": "none", "adaptation_batch_size": 200},
         **{"adaptation_prior": 16.0, "adaptation_learning_rate": 1e-3},

@@ -42,11 +42,9 @@ def main(argv: list[str]) -> int:
     options, overrides = _parse(argv)
     if options.runs:
         return _evaluate_runs(options, overrides)
-    config = _config(options, overrides)
     network = onnx_format.Classifier(options.onnx, options.mean, options.std)
+    config = _config(options, overrides, network)
     canary.check()  # corruptions are made by JAX
-    if config.data.name == "folder" and not config.data.size and len({*network.sides}) == 1:
-        config.data.size = network.sides[0] or 0
     dataset = data.load(config)
     network.check(dataset.train_images.shape[1:], dataset.num_classes, dataset.classes)
     result = _measure(network, dataset, config, options)
@@ -122,8 +120,10 @@ def _where(told):
     return ("folder", told) if told and Path(told).is_dir() else (told, "")
 
 
-def _config(options, overrides):
+def _config(options, overrides, network):
     config = reader.load(options.config, overrides, training=False)
+    if config.data.name == "folder" and not config.data.size and network.sides[0] == network.sides[1]:
+        config.data.size = network.sides[0] or 0
     rules.validate(config)
     if config.eval.adaptation != "none":
         raise ConfigError(

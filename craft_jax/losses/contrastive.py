@@ -1,5 +1,6 @@
 """Contrastive alignment of teacher and student over views and images."""
 
+import jax
 import jax.numpy as jnp
 from jax.nn import logsumexp, softplus
 from jaxtyping import Array, Float, Int
@@ -34,6 +35,7 @@ def contrastive(
     temperature: Scalar,
     positives: str = "cross_view",
     labels: Int[AnyArray, " B"] | None = None,
+    block: int = 0,
 ) -> Float[Array, " B"]:
     """InfoNCE from teacher anchors to student views (section 3.3, L_con before its mean over i).
 
@@ -56,6 +58,9 @@ def contrastive(
       positives: a key of `POSITIVES`.
       labels: classes. If given, other images of an anchor's class are left out of the
         denominators; own views stay where the mode has them.
+      block: how many images' anchors are scored at a time, their scores computed again for the
+        gradient: memory of O(block V B V) numbers, values and gradients to rounding those of all at
+        once, whatever the number of devices. 0, or B or more: all at once, O((B V)^2).
 
     Returns:
       float32, >= 0. Where no other image is left (B = 1, or one class alone), 0 for
@@ -78,8 +83,18 @@ def contrastive(
     group = i if labels is None else jnp.asarray(labels)
     check_shapes(student_embeddings=(z_s, "B V D"), labels=(group, "B"))
 
-    s = product("imd,jnd->imjn", z_t, z_s) / temperature
-    own = s[i, :, i]
-    is_negative = group[:, None] != group
-    others = logsumexp(jnp.where(is_negative[:, None, :, None], s, NOTHING), axis=(2, 3))
-    return jnp.mean(POSITIVES[positives](own, others), axis=1)
+    def of(i, anchors, classes):
+        """The losses of the images of numbers i, (I,); their anchors (I, V, D), classes (I,)."""
+        s = product("imd,jnd->imjn", anchors, z_s) / temperature
+        own = s[jnp.arange(len(i)), :, i]
+        is_negative = classes[:, None] != group
+        others = logsumexp(jnp.where(is_negative[:, None, :, None], s, NOTHING), axis=(2, 3))
+        return jnp.mean(POSITIVES[positives](own, others), axis=1)
+
+    if not 0 < block < len(i):
+        return of(i, z_t, group)
+    # Autograd would keep the scores of every block. An anchor meets all views at once, so that no block
+    # needs what another one summed; the last block is filled up with the first images, and they dropped.
+    of_block = jax.checkpoint(lambda i: of(i, z_t[i], group[i]))
+    blocks = jnp.arange(-(-len(i) // block) * block).reshape(-1, block) % len(i)
+    return jax.lax.map(of_block, blocks).reshape(-1)[: len(i)]

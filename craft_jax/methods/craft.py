@@ -71,6 +71,7 @@ def _contrastive(config, s, z_t, z_s):
         config.contrastive.temperature,
         config.contrastive.positives,
         s.labels if config.contrastive.mask_same_class else None,
+        config.contrastive.block,
     )
 
 
@@ -98,7 +99,7 @@ def _reads(config):
     read += ["dealign.weight"] if config.views.count else []
     read += ["kd.temperature", "kd.standardize"] if config.kd.weight else []
     if config.contrastive.weight:
-        read += [f"contrastive.{key}" for key in ("temperature", "positives", "mask_same_class")]
+        read += [f"contrastive.{key}" for key in ("temperature", "positives", "mask_same_class", "block")]
         read += ["contrastive.anchor"] if config.views.count else []
     read += ["dealign"] if _dealigns(config) else []
     read += ["contrastive.stages"] if _embeds(config) else []

@@ -71,12 +71,17 @@ def main(argv):
         parser.error(f"--devices={arguments.devices}; allowed: what divides the batch, {config.batch_size}")
     if arguments.steps < 1:
         parser.error(f"--steps={arguments.steps}; allowed: at least 1")
-    try:
-        mesh = h100_mesh(arguments.devices)
-    except NotImplementedError:
-        print(f"bench.py gpu: JAX's CUDA wheels are not installed here; {_INSTALL}", file=sys.stderr)
-        sys.exit(2)
+    mesh = mesh_or_leave("gpu", arguments.devices)
     report(arguments, *compile_step(config, mesh, arguments.steps))
+
+
+def mesh_or_leave(name, devices):
+    """`h100_mesh`; without the CUDA wheels benchmark `name` leaves with status 2."""
+    try:
+        return h100_mesh(devices)
+    except NotImplementedError:
+        print(f"bench.py {name}: JAX's CUDA wheels are not installed here; {_INSTALL}", file=sys.stderr)
+        sys.exit(2)
 
 
 def h100_mesh(devices):

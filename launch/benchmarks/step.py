@@ -166,7 +166,7 @@ def measure(programs, seconds):
         counts[name] = max(1, round(TURN / turn(call, 1)))
     turns = {name: [] for name in programs}
     began = time.perf_counter()
-    while time.perf_counter() - began < seconds or len(turns["step"]) < LEAST_ROUNDS:
+    while time.perf_counter() - began < seconds or min(map(len, turns.values())) < LEAST_ROUNDS:
         for name, call in programs.items():
             turns[name].append(turn(call, counts[name]))
     return turns

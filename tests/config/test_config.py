@@ -444,6 +444,7 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("kd.temperature", [0.0], [0.5]),
         ("contrastive.weight", [-0.5], [0.0]),
         ("contrastive.temperature", [0.0], [0.01]),
+        ("contrastive.block", [-1], [0, 1, 1000]),
         ("contrastive.stages", [(0,), (1, -1), (1.5,), ("2",)], [(1,), (2, 5)]),
         ("fitnets.stage", [0, -1], [1, 4, 5]),
         ("dealign.weight", [-0.5], [0.0]),
@@ -744,7 +745,7 @@ def test_a_configuration_stored_before_a_key_was_added_says_what_was_done_then()
     assert back.data.max_train == 0 and back.eval.source == "regenerated"  # what else was there stays
     for section in ("fitnets", "sp", "rkd", "pkt", "nst", "vid", "dkd", "dist", "combined"):
         del stored[section]
-    del stored["kd"]["standardize"]
+    del stored["kd"]["standardize"], stored["contrastive"]["block"]
     assert not tree.differences(tree.from_json(stored), load())  # no method read them
     assert not tree.differences(tree.from_json(stored), load(compilation_cache=False))  # it may differ
 

@@ -328,6 +328,7 @@ def test_craft_views(settings):
         {"contrastive__mask_same_class": True, "contrastive__positives": "each"},
         {"contrastive__positives": "same_view"},
         {"contrastive__positives": "each"},
+        {"contrastive__block": 2, "contrastive__anchor": "clean", "contrastive__mask_same_class": True},
         {"contrastive__stages": (3,)},
         {"contrastive__stages": (1, 3), "dealign__form": "shift"},
         {"contrastive__stages": (3, 1)},
