@@ -917,7 +917,7 @@ def changed(value):
 def test_differences(key):
     old, new = load(), load()
     assign(new, key, changed(tree.flatten(old)[key]))
-    free = key.split(".")[0] in ("eval", "log", "checkpoint")
+    free = key.split(".")[0] in ("eval", "log", "checkpoint", "distributed")
     free = free or key in ("data.dir", "views.allow_overlap", "teacher.cache", "teacher.checkpoint")
     free = free or key == "compilation_cache"  # where programs are kept
     lines = tree.differences(old, new)
