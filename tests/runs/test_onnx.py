@@ -233,6 +233,25 @@ def test_names_of_classes_are_the_datas(tmp_path):
     onnx_format.Classifier(file).check((16, 16, 3), 2, ("a", "c"))
 
 
+def test_evaluation_takes_a_folder_of_pictures(tmp_path, monkeypatch, capsys):
+    """A file that tells red from blue, on four pictures of which one lies in the wrong class."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for i, (name, colour) in enumerate([*zip("brbr", ("blue", "red") * 2, strict=True), ("b", "red")] * 2):
+        place = tmp_path / "pictures" / ("train" if i < 5 else "test") / name / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 30), colour).save(place)
+    tells = np.array([[0, 1], [0, 0], [1, 0]])
+    file = linear(tmp_path / "x.onnx", ("b", 16, 16, 3), tells, 2, metadata={"classes": '["b", "r"]'})
+    words = [f"--onnx={file}", f"--data={tmp_path / 'pictures'}", *SIZES]
+    assert evaluation.main(words) == 0
+    assert "clean accuracy    80.00%" in capsys.readouterr().out
+    assert evaluation.main([*words, "--config.data.size=20"]) == 2
+    assert "images are 16x16, the data's 20x20" in capsys.readouterr().err
+    linear(file, ("b", 16, 16, 3), tells, 2, metadata={"classes": '["r", "b"]'})
+    assert evaluation.main(words) == 2
+    assert "its classes are not the data's: r where that has b" in capsys.readouterr().err
+
+
 def test_int8_wants_the_runs_own_training_images(workdir, digits, monkeypatch):
     other = dataclasses.replace(digits, fingerprint="other")
     monkeypatch.setattr(data, "load", lambda config: other)
