@@ -49,20 +49,37 @@ def asked(function, *args):
     return None
 
 
-def a_few(examples):
-    """Settings for the suite that a user runs."""
+PROPERTIES = {}
+
+
+def holds(examples, *strategies):
+    """A property of drawn arguments: asked for a few fixed examples, and with --slow for 2,000 others."""
+
+    def add(function):
+        PROPERTIES[function.__name__] = (function, strategies, examples)
+        return function
+
+    return add
+
+
+def ask(name, examples, derandomize):
+    function, strategies, _ = PROPERTIES[name]
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(
-        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=quiet
-    )
+    settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=derandomize,
+        database=None,
+        suppress_health_check=quiet,
+    )(given(*strategies)(function))()
 
 
-@a_few(25)
-@given(
+@holds(
+    25,
     st.lists(st.tuples(st.sampled_from(KEYS), TEXTS), min_size=1, max_size=3),
     st.sampled_from(["train", "eval"]),
 )
-def test_configurations(overrides, mode):
+def configurations(overrides, mode):
     words = [f"--config.{key}={text}" for key, text in overrides]
     options = asked(command.parse, [f"--config={ERM}:smoke", f"--mode={mode}", *words])
     if options:  # taken: every value has its key's type, and comes back from config.json
@@ -75,14 +92,14 @@ def test_configurations(overrides, mode):
         )
 
 
-@a_few(40)
-@given(
+@holds(
+    40,
     st.sampled_from(["u1", "i1", "i8", "u8", "f4", "f8", "?", "c8", "U3", "M8[s]"]),
     st.sampled_from(["u1", "i1", "i8", "u8", "f4", "?", "U1"]),
     st.lists(st.sampled_from([0, 1, 2, 3, 15, 16, 17, 40]), max_size=4),
     st.lists(st.integers(-2, 300), max_size=20),
 )
-def test_images_and_labels(image_dtype, label_dtype, sides, labels):
+def images_and_labels(image_dtype, label_dtype, sides, labels):
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):
         path = Path(folder, "d.npz")
         images = np.zeros([len(labels), *sides], image_dtype)
@@ -105,34 +122,35 @@ ARMS = st.builds(
 )
 
 
-@a_few(20)
-@given(
+@holds(
+    20,
     st.dictionaries(NAMES, ARMS | st.none(), max_size=2),
     st.lists(st.integers(0, 2), max_size=2).map(tuple),
     NAMES,
     st.lists(st.builds(Comparison, NAMES, NAMES, st.sampled_from(["robust", "x"])), max_size=2).map(tuple),
 )
-def test_studies(arms, seeds, baseline, comparisons):
+def studies_planned(arms, seeds, baseline, comparisons):
     runs = asked(plan.runs, Study(arms, seeds, baseline, comparisons), "out")
     for run in runs or ():
         assert run.workdir.parts == ("out", run.arm, f"seed{run.seed}")
 
 
-@a_few(60)
-@given(JSON | st.fixed_dictionaries(dict.fromkeys(("arms", "runs", "comparisons", "name", "baseline"), JSON)))
-def test_manifests(content):
+@holds(
+    60, JSON | st.fixed_dictionaries(dict.fromkeys(("arms", "runs", "comparisons", "name", "baseline"), JSON))
+)
+def manifests(content):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.study.json")
         path.write_text(json.dumps(content))
         asked(studies.read, path)
 
 
-@a_few(60)
-@given(
+@holds(
+    60,
     st.binary(max_size=64),
     st.sampled_from([b"", b"{", b"\x93NUMPY\x01\x00", b"PK\x03\x04", b"\x10" + bytes(7)]),
 )
-def test_bytes(content, start):
+def any_bytes(content, start):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "f")
         path.write_bytes(start + content)
@@ -140,9 +158,12 @@ def test_bytes(content, start):
             asked(read, path)
 
 
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_property(name):
+    ask(name, PROPERTIES[name][2], derandomize=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "test", [test_configurations, test_images_and_labels, test_studies, test_manifests, test_bytes]
-)
-def test_more_of_the_same(test):
-    settings(test, max_examples=2000, derandomize=False)(test)()
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_property_at_length(name):
+    ask(name, 2000, derandomize=False)

@@ -75,7 +75,7 @@ def draw(folder):
 
 @pytest.mark.slow
 def test_a_folder_of_pictures_to_a_deployed_student_in_four_commands(tmp_path, monkeypatch, capsys):
-    """Accuracy and the new picture's classes are those that onnxruntime gives of the pixels. Half a minute."""
+    """Accuracy and the new picture's classes are what onnxruntime gives of the pixels. Half a minute."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-onnx.txt is not installed")
     pytest.importorskip("jax2onnx", reason="requirements-onnx.txt is not installed")
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,8 @@ from craft_jax.mesh import make_mesh
 from craft_jax.report import summary
 from craft_jax.runs import canary, compilation_cache, onnx_format
 
+_CONFIG = "configs/erm.py"
+
 
 @errors.command
 def main(argv: list[str]) -> int:
@@ -76,7 +78,12 @@ def _parse(argv):
     parser.add_argument(
         "--data", metavar="NAME", default="", help=f"{', '.join(data.NAMES)}, an .npz file or a folder"
     )
-    parser.add_argument("--config", default="configs/erm.py", metavar="FILE[:PRESET]")
+    parser.add_argument(
+        "--config",
+        metavar="FILE[:PRESET]",
+        default="",
+        help=f"with --onnx; default: {_CONFIG}",
+    )
     parser.add_argument(
         "--mean", type=command.three_numbers, metavar="R,G,B", help="default: none is taken off"
     )
@@ -91,7 +98,7 @@ def _parse(argv):
     if bool(options.runs) == bool(options.onnx):
         faults.append("allowed: either directories of finished runs, or --onnx=FILE")
     if options.runs:
-        only = ("data", "mean", "std", "out") + (("config",) if options.config != "configs/erm.py" else ())
+        only = ("config", "data", "mean", "std", "out")
         faults += [f"--{name}: allowed with --onnx alone" for name in only if getattr(options, name)]
     elif options.eval_name:
         faults.append("--eval_name: allowed with directories of runs alone; --out names the file")
@@ -121,7 +128,7 @@ def _where(told):
 
 
 def _config(options, overrides, network):
-    config = reader.load(options.config, overrides, training=False)
+    config = reader.load(options.config or _CONFIG, overrides, training=False)
     if config.data.name == "folder" and not config.data.size and network.sides[0] == network.sides[1]:
         config.data.size = network.sides[0] or 0
     rules.validate(config)

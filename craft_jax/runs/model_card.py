@@ -1,5 +1,6 @@
 """DIR/export/README.md: what an exported student is, how good, and how each of its files is used."""
 
+import sys
 from pathlib import Path
 
 from craft_jax import errors, files
@@ -110,8 +111,12 @@ def clear(directory, student):
     """
     card, sha256 = Path(directory) / _CARD, checkpoint.params_sha256(student.variables)
     if card.exists() and sha256 not in card.read_text("utf-8", "replace"):
-        for name in (*SNIPPETS, _CARD, "model.json", "onnx.json"):
-            (Path(directory) / name).unlink(missing_ok=True)
+        stale = [Path(directory) / name for name in (*SNIPPETS, _CARD, "model.json", "onnx.json")]
+        stale = [path for path in stale if path.exists()]
+        for path in stale:
+            path.unlink()
+        names = ", ".join(path.name for path in stale)
+        print(f"note: {directory}: of an earlier step of the run, removed: {names}", file=sys.stderr)
 
 
 def _head(student, record, result):

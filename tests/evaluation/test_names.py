@@ -226,6 +226,7 @@ def test_several_runs_in_one_command_as_each_by_itself(run, digits, tmp_path, ca
             f"{path / 'eval' / 'few.json'}"
         )
         evaluated = command.parse(["--mode=eval", f"--workdir={path}", *own])
+        (path / "eval" / "few.json").unlink()
         workdirs.evaluate_workdir(evaluated.config, path, "few")
         assert (path / "eval" / "few.json").read_bytes() == written
     assert json.loads(together[0])["params_sha256"] != json.loads(together[1])["params_sha256"]
@@ -240,6 +241,7 @@ def test_several_runs_in_one_command_as_each_by_itself(run, digits, tmp_path, ca
         (["RUN", "--onnx=x.onnx"], "either directories of finished runs, or --onnx=FILE"),
         ([], "either directories of finished runs, or --onnx=FILE"),
         (["RUN", "--out=x.json", "--data=digits"], "--data: allowed with --onnx alone"),
+        (["RUN", "--config=configs/erm.py"], "--config: allowed with --onnx alone"),
         (["--onnx=x.onnx", "--eval_name=x"], "--eval_name: allowed with directories"),
         (["gone"], "gone/config.json: no such file"),
     ],

@@ -123,17 +123,19 @@ def test_a_file_alone_names_the_classes_of_pictures(workdir, digits, tmp_path, n
         assert told == pytest.approx(dict(zip("0123456789", probabilities, strict=True)), abs=1e-6)
 
 
-def test_an_export_of_other_parameters_is_cleared(workdir, tmp_path):
+def test_an_export_of_other_parameters_is_cleared(workdir, tmp_path, capsys):
     student = craft_jax.load(workdir)
     directory = shutil.copytree(workdir / "export", tmp_path / "export")
     before = sorted(path.name for path in directory.iterdir())
     model_card.clear(directory, student)
-    assert sorted(path.name for path in directory.iterdir()) == before
+    assert sorted(path.name for path in directory.iterdir()) == before and not capsys.readouterr().err
     student.variables = jax.tree.map(lambda leaf: leaf + 1, student.variables)
     (directory / "notes.txt").touch()  # is not ours
     model_card.clear(directory, student)
     kept = {"config.json", "dataset.json", "results.json", "notes.txt"}
     assert {path.name for path in directory.iterdir()} == kept
+    said = capsys.readouterr().err
+    assert "removed: " in said and all(name in said for name in set(before) - kept)
 
 
 def linear(path, shape, weights, classes=10, kind=None, metadata=None):
