@@ -146,7 +146,9 @@ def ended(process):
 def logged(place):
     lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
     return {
-        line["step"]: {k: v for k, v in line.items() if k not in ("step", "images_per_second")}
+        line["step"]: {
+            k: v for k, v in line.items() if k not in ("step", "images_per_second", "clean_accuracy")
+        }
         for line in lines
     }
 
