@@ -19,7 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from craft_jax import files, processes
 from craft_jax.errors import CheckpointDamaged, CheckpointError
-from craft_jax.mesh import fetch
+from craft_jax.mesh import fetch, put
 from craft_jax.runs import orbax_faults
 
 # Orbax's name of old for what a step holds; kept, so that the runs of every version lie alike.
@@ -37,7 +37,7 @@ class Checkpoints:
 
     A step is written under a temporary name and renamed when it is whole, so that a process that dies leaves
     no half of one; what it left is cleared away here. Of several processes of a run all call each of these
-    functions: each writes and reads what its devices hold. The writer alone chooses what is restored.
+    functions: each writes what its devices hold.
     """
 
     def __init__(self, workdir, keep):
@@ -101,24 +101,32 @@ class Checkpoints:
         if processes.count() > 1:
             found = self._restored_by_all(abstract_state)
         else:
-            found = self._newest_whole(abstract_state)
+            damaged, found = self._newest_whole(abstract_state)
+            self._put_aside(damaged)
         _ = self._steps  # clears away what a process that died left half written
         return found
 
     def _restored_by_all(self, abstract_state):
-        """The writer looks through the steps by itself; all then load the one that it found."""
+        """Each process loads the whole state by itself, the writer first, and keeps what its devices hold.
+
+        All load as often: Orbax counts what a process loads, and names by that what it later waits for.
+        """
         alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-        def choose():
-            here = jax.tree.map(lambda x: x.update(sharding=alone), abstract_state)
-            with _by_itself():
-                found = self._newest_whole(here)
-            return found and found[0]
-
-        step = processes.decided(choose)
-        return step and (step, _restored(self._workdir, self._directory / str(step), abstract_state))
+        here = jax.tree.map(lambda x: x.update(sharding=alone), abstract_state)
+        with _by_itself():
+            damaged, found = processes.writer_first(self._newest_whole, here)
+        step = found and found[0]
+        if step != processes.decided(lambda: step):
+            raise CheckpointError(
+                f"{self._directory}: other steps than process 0 finds there; allowed: one file system for all"
+            )
+        processes.decided(self._put_aside, damaged)
+        if not found:
+            return None
+        return step, jax.tree.map(lambda x, on: put(np.asarray(x), on.sharding), found[1], abstract_state)
 
     def _newest_whole(self, abstract_state):
+        """({damaged step: its error}, (step, state) or None); raises as `restore`."""
         damaged, found = {}, None
         for step in _steps_in(self._directory):
             place = self._directory / str(step)
@@ -131,8 +139,7 @@ class Checkpoints:
                 damaged[step] = error
         if damaged and not found:
             raise CheckpointDamaged("\n".join(map(str, damaged.values())))
-        self._put_aside(damaged)
-        return found
+        return damaged, found
 
     def _put_aside(self, damaged):
         """Move damaged steps out of the way of those that will have their numbers."""

@@ -144,11 +144,10 @@ def ended(process):
 
 
 def logged(place):
+    """{step: its metrics}, without those that a signal or the clock may leave out."""
     lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
-    return {
-        line["step"]: {k: v for k, v in line.items() if k not in ("step", "images_per_second")}
-        for line in lines
-    }
+    left_out = ("step", "images_per_second", "clean_accuracy")
+    return {line["step"]: {k: v for k, v in line.items() if k not in left_out} for line in lines}
 
 
 def wait_for_step(place, step, process):
