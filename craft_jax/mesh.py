@@ -7,9 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int, Key, Shaped
+
+_NVIDIA = ("gpu", "cuda")
+_CUDNN_KERNEL = Layout((3, 0, 1, 2))  # of (H, W, in, out): outputs outermost, inputs innermost
 
 
 def make_mesh() -> Mesh:
@@ -30,6 +34,30 @@ def split_over(mesh: Mesh, axis: int = 0) -> NamedSharding:
 def spreads(mesh: Mesh, rows: int) -> bool:
     """Whether a bank of so many rows is split over the devices: there are several, and each gets as many."""
     return mesh.size > 1 and rows % mesh.size == 0
+
+
+def held(tree: Any) -> Any:
+    """How a step holds arrays, on devices or their ShapeDtypeStructs: as they are sharded.
+
+    But on an NVIDIA GPU the kernels of convolutions, all arrays of four axes, lie in the order in which cuDNN
+    reads them; in JAX's own order each step would transpose each kernel. The values are the same.
+
+    Returns:
+      The tree's shardings, for kernels their Formats.
+    """
+
+    def of(x):
+        on_gpu = next(iter(x.sharding.device_set)).platform in _NVIDIA
+        return Format(_CUDNN_KERNEL, x.sharding) if on_gpu and x.ndim == 4 else x.sharding
+
+    return jax.tree.map(of, tree)
+
+
+def hold(tree: Any) -> Any:
+    """Arrays on devices, as `held` says."""
+    wanted = held(tree)
+    as_they_are = all(isinstance(x, NamedSharding) for x in jax.tree.leaves(wanted))
+    return tree if as_they_are else jax.jit(lambda same: same, out_shardings=wanted)(tree)
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from craft_jax.errors import CheckpointError, TrainingStopped
-from craft_jax.mesh import fetch, replicated_on
+from craft_jax.mesh import fetch, hold, replicated_on
 from craft_jax.runs import checkpoint, start
 from craft_jax.training.batches import Batches
 from craft_jax.training.step import begin, gradients, initial, jit_step, trained_of
@@ -68,6 +68,7 @@ def repeat(run, workdir, dataset, teacher, step):
     done, state = checkpoint.restore_before(workdir, step, abstract) or (0, None)
     if state is None:
         state = begin(run, start.put(fresh(), run.config, workdir, dataset), teacher, batches(0))
+    state = hold(state)
     print(f"repeating steps {done + 1} to {step}", flush=True)
     train_step = jit_step(run, state)
     for before in range(done, step - 1):

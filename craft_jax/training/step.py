@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from craft_jax import methods, models, streams, views
-from craft_jax.mesh import make_mesh, replicated_on, split_over, spreads
+from craft_jax.mesh import held, make_mesh, replicated_on, split_over, spreads
 
 _HISTOGRAM_BINS = 10
 
@@ -75,7 +75,10 @@ def train_step(run, state, teacher, batch):
     """
     step, trained = state["step"], trained_of(state)
     (total, (terms, outputs, batch_stats)), gradient = gradients(run, state, teacher, batch)
-    updates, optimizer_state = run.optimizer.update(gradient, state["optimizer"], trained)
+    # No update before the last gradient is there: it overwrites what others may still read, and XLA
+    # would make copies for them.
+    gradient, optimizer_state, step = jax.lax.optimization_barrier((gradient, state["optimizer"], step))
+    updates, optimizer_state = run.optimizer.update(gradient, optimizer_state, trained)
     trained = optax.apply_updates(trained, updates)
     new_state = {
         "step": step + 1,
@@ -88,8 +91,8 @@ def train_step(run, state, teacher, batch):
     metrics = {
         "loss": total,
         **{f"loss/{name}": value for name, value in terms.losses.items()},
-        "gradient_norm": optax.tree.norm(gradient),
-        "parameter_norm": optax.tree.norm(trained),
+        "gradient_norm": _norm(gradient),
+        "parameter_norm": _norm(jax.lax.optimization_barrier(trained)),
         "learning_rate": run.schedule(step),
         "train_accuracy": 100.0 * jnp.mean(hits),
     }
@@ -99,6 +102,13 @@ def train_step(run, state, teacher, batch):
     if run.config.optimizer.skip_nonfinite:
         return _skip_nonfinite(state, new_state, metrics)
     return new_state, metrics
+
+
+def _norm(tree):
+    """As `optax.tree.norm`, which sums each leaf by itself, a kernel or two a leaf on a GPU."""
+    # Of four axes the last first, as `mesh.hold` has them there; to a sum the order is all the same.
+    flat = [(jnp.moveaxis(x, -1, 0) if x.ndim == 4 else x).ravel() for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.square(jnp.concatenate(flat))))
 
 
 def gradients(run, state, teacher, batch):
@@ -195,7 +205,7 @@ def begin(run, state, teacher, batch):
         signals, _ = _signals(run, state, trained_of(state), images, teacher_outputs, batch)
         return run.method.begin(run.config, signals)
 
-    made = jax.jit(memory, out_shardings=_as_it_lies(state["memory"]))(state, teacher, batch)
+    made = jax.jit(memory, out_shardings=held(state["memory"]))(state, teacher, batch)
     return {**state, "memory": made}
 
 
@@ -222,13 +232,9 @@ def jit_steps(run, state=None):
 
 
 def _stepped(run, state):
-    """The shardings of what a step returns."""
+    """How what a step returns is held."""
     replicated = replicated_on(run.mesh)
-    return replicated if state is None else (_as_it_lies(state), replicated)
-
-
-def _as_it_lies(tree):
-    return jax.tree.map(lambda x: x.sharding, tree)
+    return replicated if state is None else (held(state), replicated)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -277,7 +283,7 @@ def initial(run, dataset):
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
     abstract = jax.tree_util.tree_map_with_path(placed, jax.eval_shape(init))
-    return jax.jit(init, out_shardings=_as_it_lies(abstract)), abstract
+    return jax.jit(init, out_shardings=held(abstract)), abstract
 
 
 def _outputs(model, shape):

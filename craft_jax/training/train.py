@@ -10,7 +10,7 @@ from craft_jax import corruptions, data, files, methods, models, processes
 from craft_jax.config import rules
 from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.evaluation import correctness, cost, evaluate, targets
-from craft_jax.mesh import put, replicated_on
+from craft_jax.mesh import hold, put, replicated_on
 from craft_jax.runs import checkpoint, directory, results, start, teachers
 from craft_jax.training import repeat, watch
 from craft_jax.training.logs import write_outcome
@@ -99,7 +99,8 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     started = time.monotonic()
     steps_per_epoch = len(dataset.train_labels) // config.batch_size
     steps = steps_per_epoch * config.epochs
-    run = make_run(config, dataset, teacher, steps)
+    asked = teachers.folded(teacher, dataset) if teacher else None
+    run = make_run(config, dataset, asked, steps)
     replicated = replicated_on(run.mesh)
     results.describe(run, workdir, dataset, teacher, steps)
 
@@ -112,21 +113,21 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
             begin, state = 0, start.put(fresh(), config, workdir, dataset)
         resumed_from = processes.decided(results.record_resume, workdir, begin)
         predict = evaluate.predictor(run.student, run.mesh)
-        teacher_variables = put(teacher.variables if teacher else (), replicated)
+        asked = hold(put(asked.variables if asked else (), replicated))
         try:
             state, timings = fit(
-                run, state, teacher_variables, begin, steps, dataset, checkpoints, predict, workdir
+                run, hold(state), asked, begin, steps, dataset, checkpoints, predict, workdir
             )
         except TrainingStopped as stop:
             result = {"status": "stopped", **stop.facts, "resumed_from": resumed_from}
             results.write(config, workdir, dataset, teacher, result)  # looking for the leaf takes a while
             checkpoints.wait()
-            stop = repeat.traced(stop, run, workdir, dataset, teacher_variables)
+            stop = repeat.traced(stop, run, workdir, dataset, asked)
             results.write(config, workdir, dataset, teacher, {**result, **stop.facts})
             raise stop from None
     evaluated_at = time.monotonic()
     variables = state["student"]
-    taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
+    taught = _on_mesh(teacher, run.mesh) if teacher else None
     records = teacher.record if teacher else None, directory.started_from(workdir)
     measured, correct = evaluate.evaluate(
         (predict, variables), dataset, config, run.mesh, wanted, taught, *records
@@ -161,6 +162,11 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
         return results.write(config, workdir, dataset, teacher, {**result, "cost": measured})
 
     return processes.decided(with_cost)
+
+
+def _on_mesh(teacher, mesh):
+    """What an evaluation asks of the teacher, as every evaluation does."""
+    return evaluate.predictor(teacher.model, mesh), put(teacher.variables, replicated_on(mesh))
 
 
 def _check_stages(config, dataset, known):

@@ -11,6 +11,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from craft_jax import methods, models
 from craft_jax.config import tree
+from craft_jax.models.folding import fold
 from craft_jax.training.step import make_run
 
 SHAPE = (32, 32, 3)  # of CIFAR's images
@@ -83,7 +84,7 @@ def run_of(config, dataset):
     if not taught:
         return make_run(config, dataset, None, _STEPS)
     trained = make_run(tree.teacher_config(config), dataset, None, _STEPS)
-    return make_run(config, dataset, Frozen(trained.student), _STEPS)
+    return make_run(config, dataset, Frozen(fold(trained.student, SHAPE)[0]), _STEPS)
 
 
 def teacher_variables(run):
