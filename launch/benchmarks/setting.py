@@ -80,16 +80,23 @@ def generated(images):
 
 def run_of(config, dataset):
     """The Run of a configuration, its teacher untrained where the method has one."""
+    teacher = teacher_of(config, dataset)
+    return make_run(config, dataset, Frozen(fold(teacher, SHAPE)[0]) if teacher else None, _STEPS)
+
+
+def teacher_of(config, dataset):
+    """The teacher's Model as it is trained; None for a method without one."""
     _, taught = methods.METHODS[config.method].views(config)
-    if not taught:
-        return make_run(config, dataset, None, _STEPS)
-    trained = make_run(tree.teacher_config(config), dataset, None, _STEPS)
-    return make_run(config, dataset, Frozen(fold(trained.student, SHAPE)[0]), _STEPS)
+    return make_run(tree.teacher_config(config), dataset, None, _STEPS).student if taught else None
 
 
 def teacher_variables(run):
     """Fresh ones, () for a method without a teacher."""
-    return run.teacher.init(jax.random.key(1), (1, *SHAPE)) if run.teacher else ()
+    return fresh(run.teacher) if run.teacher else ()
+
+
+def fresh(teacher):
+    return teacher.init(jax.random.key(1), (1, *SHAPE))
 
 
 def compiled(lowered):
