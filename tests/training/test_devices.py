@@ -21,18 +21,17 @@ ROOT = Path(__file__).resolve().parents[2]
 LOSSES = {"erm": 1e-6, "augmix": 1e-4, "kd": 1e-4, "attkd": 1e-4, "crd": 1e-6, "craft": 1e-4}
 LOSSES["combined"] = 1e-3
 
-# Of the state 1e-6 was measured mostly, and up to 2.6e-3 in single filters: presumably where rounding takes
-# an activation over a ReLU's kink, which was not traced. Over some tens of steps at a learning rate of 0.1 it
-# grows, in CRAFT to some percent of the loss, so that a whole run can show little.
-STATE = 5e-3
+# Of the state, as a share of a leaf's largest entry: where rounding takes an activation over a ReLU's kink, a
+# gradient has one image's share more or less. Statistics, banks or draws of one device alone are off by far more.
+STATE = 1e-2
 
 
-@pytest.mark.parametrize("method", some_slow(LOSSES, ("erm", "augmix", "kd", "attkd", "crd")))
+@pytest.mark.parametrize("method", some_slow(LOSSES, ("erm", "crd")))
 def test_eight_devices_train_as_one(method, tmp_path):
     assert_same(method, 8, *run([method, str(tmp_path / "found.npz")], devices=8))
 
 
-@pytest.mark.parametrize("method", some_slow(LOSSES, ("crd",)))
+@pytest.mark.parametrize("method", some_slow(LOSSES, ()))
 def test_two_processes_train_as_one(method, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -73,5 +72,5 @@ def assert_same(method, devices, found):
         if name.startswith("rows"):  # of a bank each device holds its share, of all else the whole
             np.testing.assert_array_equal(every, one // devices if "bank" in name else one, err_msg=name)
             continue
-        tolerance = {"rtol": LOSSES[method]} if "/loss" in name else {"rtol": 1e-3, "atol": STATE}
-        np.testing.assert_allclose(every, one, err_msg=name, **tolerance)
+        atol = LOSSES[method] * abs(one) if "/loss" in name else STATE * np.max(np.abs(one), initial=0)
+        np.testing.assert_allclose(every, one, rtol=0, atol=atol, err_msg=name)
