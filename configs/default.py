@@ -185,6 +185,13 @@ def _defaults():
     checkpoint.every_steps = 1000  # and always at the end
     checkpoint.keep = 2  # the newest so many
 
+    config.distributed = distributed = ml_collections.ConfigDict()  # how many processes train: no part
+    # of the run, whose directory goes on with another number (craft_jax/processes.py)
+    distributed.detect = False  # join the processes that SLURM, Open MPI or Kubernetes started with this one
+    distributed.processes = 0  # or so many that are started by hand; 0: this one by itself
+    distributed.process = 0  # which of them this one is, from 0
+    distributed.coordinator = ""  # HOST:PORT of process 0, the same in all of them
+
     config.log = log = ml_collections.ConfigDict()
     log.every_steps = 50  # metrics go to metrics.jsonl and TensorBoard so often
     log.tensorboard = True

@@ -22,6 +22,7 @@ class CraftError(Exception):
     """Something the user can put right: the message names the key or file, the fault and the cure."""
 
     status = 2
+    told = False  # whether another process of the run has printed it
 
     def __str__(self):
         return printable(super().__str__())
@@ -109,7 +110,8 @@ def command(main):
         except CraftError as error:
             if debug:
                 traceback.print_exc()
-            print(f"craft_jax: {error}", file=sys.stderr)
+            if not error.told:
+                print(f"craft_jax: {error}", file=sys.stderr)
             return error.status
 
     return run

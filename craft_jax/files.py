@@ -1,5 +1,7 @@
 """Small files: JSON and arrays written whole or not at all, and locks that die with their process.
 
+Of several processes of a run the writer alone writes (`processes`): in the others nothing here does.
+
 A JSON object carries the SHA-256 of the rest of it as its last entry, its seal: what a disk or a hand has
 changed since is noticed on reading.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from craft_jax import processes
 from craft_jax.errors import CheckpointError
 
 SEAL = "sha256"
@@ -28,6 +31,9 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 @contextlib.contextmanager
 def whole(path):
     """A path to write to: a reader, or a crash, then meets the old file or the new one, never half of one."""
+    if not processes.is_writer():
+        yield Path(os.devnull)
+        return
     temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")  # two processes may write the same file at once
     try:
         with writing(path):
@@ -184,6 +190,8 @@ def check_writable(directory):
     Raises:
       CheckpointError: no file can be made in it.
     """
+    if not processes.is_writer():
+        return
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as file:
@@ -208,12 +216,21 @@ def is_locked(path):
 def lock(path, wait):
     """Hold a lock file for this process; the operating system lets go when the process dies.
 
+    Of several processes of a run all call it: the writer holds the file, and the others go on once it does.
+
     Args:
       path: the lock file, made with its directory if there is none.
       wait: wait for another holder to finish, or fail.
     Raises:
       CheckpointError: another process holds it and `wait` is False.
     """
+    with contextlib.ExitStack() as held:
+        processes.decided(lambda: held.enter_context(_locked(path, wait)))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path, wait):
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "w")  # noqa: SIM115, closed below

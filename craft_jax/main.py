@@ -8,7 +8,7 @@ from craft_jax.training import interrupt
 if __name__ == "__main__":
     interrupt.listen()  # before the imports that take seconds
 
-from craft_jax import errors
+from craft_jax import errors, processes
 from craft_jax.config import command
 from craft_jax.evaluation.workdirs import evaluate_workdir
 from craft_jax.report import reproduction, summary
@@ -16,7 +16,7 @@ from craft_jax.runs import canary, compilation_cache
 from craft_jax.training.train import train_and_evaluate
 
 
-@errors.command
+@processes.command
 def main(argv):
     """Run one command; returns the exit status: 0, that of the CraftError whose text it prints, or 1 where
     --from_results found another result than is recorded."""

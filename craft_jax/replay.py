@@ -16,13 +16,12 @@ exit status
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from craft_jax import data, errors, methods
 from craft_jax.config import command, rules
 from craft_jax.errors import CheckpointError, ConfigError
-from craft_jax.mesh import replicated_on
+from craft_jax.mesh import hold, put, replicated_on
 from craft_jax.runs import compilation_cache, directory, teachers
 from craft_jax.training.repeat import is_bad, repeat
 from craft_jax.training.step import make_run
@@ -57,8 +56,9 @@ def repeated(workdir, step, config):
     teacher = teachers.known(config, workdir, dataset)
     if teacher is None and methods.needs_teacher(config):
         raise CheckpointError(f"{workdir}: no teacher.json, and the run has a teacher; it was not begun yet")
+    teacher = teachers.folded(teacher, dataset) if teacher else None
     run = make_run(config, dataset, teacher, steps)
-    variables = jax.device_put(teacher.variables if teacher else (), replicated_on(run.mesh))
+    variables = hold(put(teacher.variables if teacher else (), replicated_on(run.mesh)))
     return repeat(run, workdir, dataset, variables, step)
 
 

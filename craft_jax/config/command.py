@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craft_jax import data, errors, files, methods, models
+from craft_jax import data, errors, files, methods, models, processes
 from craft_jax.config import reader, rules, tree
 from craft_jax.errors import ConfigError
 
@@ -16,7 +16,7 @@ MODES = ("train", "eval")
 # Where things lie and what is printed: neither the run nor its figures.
 _PLACES = (
     *("data.dir", "eval.dir", "log.", "checkpoint.", "compilation_cache"),
-    *("student.checkpoint", "teacher.checkpoint", "teacher.cache"),
+    *("student.checkpoint", "teacher.checkpoint", "teacher.cache", "distributed."),
 )
 EVAL_NAME = r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}"
 EVAL_NAME_MEANS = "1 to 100 of letters, digits and . _ = + -, the first a letter or digit"
@@ -32,9 +32,9 @@ modes
 again
   --from_results=FILE trains the run that a results.json, or a study's kept JSON file, records, and compares:
   inputs, parameters and figures, hash by hash. Where things lie may be set: --config.data.dir, .eval.dir,
-  .teacher.checkpoint, .teacher.cache and .student.checkpoint; also log.* and checkpoint.*. The same machine,
-  number of devices and versions give the same bits on a CPU. A method or network of your own needs its
-  file again, --config=FILE.
+  .teacher.checkpoint, .teacher.cache and .student.checkpoint; also log.*, checkpoint.* and distributed.*.
+  The same machine, number of devices and versions give the same bits on a CPU. A method or network of your
+  own needs its file again, --config=FILE.
 
 overrides
   --config.KEY=VALUE sets a key of the configuration, e.g. --config.seed=1 --config.dealign.weight=0.
@@ -50,6 +50,8 @@ exit status
   3   training stopped at a loss or gradient that was not finite
   75  interrupted by SIGTERM or SIGINT (Ctrl-C), the training so far saved: run the same command again
       (a second signal does not wait for the saving: 143, 130)
+  76  another process of the run is gone (distributed.*): run the same command again. Where JAX itself notices
+      first, the message is its own and the status 134
 """
 
 
@@ -78,7 +80,7 @@ class _Parser(errors.Parser):
 
 
 def parse(argv):
-    """Parse a command line.
+    """Parse a command line, and join the other processes of the run where it names them.
 
     Args:
       argv: the arguments, without the program's name.
@@ -106,6 +108,9 @@ def parse(argv):
     try:
         options.recorded = _recorded(options, overrides)
         config = _config(options, overrides)
+        if not faults:
+            rules.validate_distributed(config)
+            processes.start(config)  # the rules count the devices of all processes
         check = rules.validate if options.mode == "eval" else rules.validate_training
         check(config)
     except ConfigError as error:

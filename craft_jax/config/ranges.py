@@ -121,6 +121,8 @@ RANGES = {
     "checkpoint.every_steps": _POSITIVE,
     "checkpoint.keep": _POSITIVE,
     "log.every_steps": _POSITIVE,
+    "distributed.processes": _NOT_NEGATIVE,
+    "distributed.process": _NOT_NEGATIVE,
 }
 
 # Keys that any value of their type serves.
@@ -141,6 +143,8 @@ FREE_VALUES = (
     "eval.teacher",
     "log.tensorboard",
     "log.progress",
+    "distributed.detect",
+    "distributed.coordinator",
 )
 
 NOT_EMPTY = (

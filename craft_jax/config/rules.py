@@ -40,13 +40,8 @@ def faults_of(config, training):
       training: whether it is to be trained, or a run that was is to be evaluated.
     """
     flat = flatten(config)
-    missing = [key for key in (*CHOICES, *RANGES, *FREE_VALUES) if key not in flat]
-    if missing:
-        # The other rules read these keys: a configuration of another version is told so and no more.
-        told = (
-            "missing; configs/default.py has every key, and a method of your own needs a name that it has not"
-        )
-        yield from (f"config.{key}: {told}" for key in missing)
+    if missing := _missing(flat):
+        yield from missing  # the other rules read these keys
         return
     for key, allowed in CHOICES.items():
         values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
@@ -67,8 +62,15 @@ def faults_of(config, training):
         elif len(set(flat[key])) < len(flat[key]):
             yield f"config.{key}: {flat[key]!r} names one twice"
     yield from _joint_faults(config)
+    yield from _distributed_faults(config)
     if training:
         yield from _training_faults(config)
+
+
+def _missing(flat):
+    """A line for each key that a configuration of another version, or a part of one, lacks."""
+    told = "missing; configs/default.py has every key, and a method of your own needs a name that it has not"
+    return [f"config.{key}: {told}" for key in (*CHOICES, *RANGES, *FREE_VALUES) if key not in flat]
 
 
 def _joint_faults(config):
@@ -154,6 +156,37 @@ def _schedule_faults(config):
                 f"config.optimizer.drop_epochs: {drops!r}; allowed with {key}={epochs}: epochs after the "
                 "warm-up and before the end"
             )
+
+
+def validate_distributed(config):
+    """Check how the processes of the run find each other: before they do, and so before any other rule.
+
+    Raises:
+      ConfigError: its message lists every fault.
+    """
+    _refuse(_missing(flatten(config)) or _distributed_faults(config))
+
+
+def _distributed_faults(config):
+    """Rules of the keys that name the processes of a run."""
+    address, count = config.distributed.coordinator, config.distributed.processes
+    process = config.distributed.process
+    if config.distributed.detect and (address or count or process):
+        yield (
+            "config.distributed.detect: True with distributed.processes, .process or .coordinator; allowed: "
+            "either"
+        )
+    elif count > 0 or address:
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+            yield (
+                f"config.distributed.coordinator: {address!r}; allowed with distributed.processes={count}: "
+                "HOST:PORT"
+            )
+        if count == 0:
+            yield f"config.distributed.processes: {count}; allowed with distributed.coordinator: at least 1"
+    if not config.distributed.detect and process >= max(count, 1):
+        yield f"config.distributed.process: {process}; allowed: less than distributed.processes={count}"
 
 
 def _source_faults(config):

@@ -8,7 +8,7 @@ import ml_collections
 # never what is trained. A teacher is its parameters, wherever they lie (`runs.directory`).
 FREE_KEYS = (
     *("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap"),
-    *("teacher.cache", "teacher.checkpoint", "compilation_cache"),
+    *("teacher.cache", "teacher.checkpoint", "compilation_cache", "distributed."),
 )
 
 # Keys that say what a trained network is, as the teacher's run has them: what its cache is named by.
@@ -55,6 +55,7 @@ _ADDED = {
         "dkd": {"weight": 1.0, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, "warmup": 1 / 12},
         "dist": {"weight": 1.0, "beta": 2.0, "gamma": 2.0, "temperature": 4.0},
         "combined": {"methods": ["kd", "crd"]},
+        "distributed": {"detect": False, "processes": 0, "process": 0, "coordinator": ""},
     },
     "data": {"size": 0, "cue": "none", "cue_correlation": 0.9},
     "kd": {"standardize": False},
@@ -93,8 +94,10 @@ def flatten(config, prefix=""):
 
 
 def to_json(config):
-    """A ConfigDict as JSON-able nested dicts (tuples become lists)."""
-    return json.loads(json.dumps(config.to_dict()))
+    """A ConfigDict as JSON-able nested dicts (tuples become lists), but for the processes that read it."""
+    tree = json.loads(json.dumps(config.to_dict()))
+    tree.pop("distributed", None)  # of this command alone: what reads the file may be one process
+    return tree
 
 
 def from_json(tree):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from craft_jax import corruptions
 from craft_jax.corruptions.ops import to_unit
-from craft_jax.mesh import replicated_on, split_over
+from craft_jax.mesh import put, put_rows, replicated_on, split_over
 
 # What the draws of every evaluation are folded from; never config.seed. Changing it changes every figure.
 _EVALUATION_SEED = 20260
@@ -66,5 +66,5 @@ def shown(
     group = corruptions.program(name, images.shape[1:], severity) if name else ()
     for index in batches:
         sharding = replicated_on(mesh) if len(index) % mesh.size else split_over(mesh)
-        batch, rows = jax.device_put((images[index], index.astype(np.int32)), sharding)
+        batch, rows = put_rows(images, index, sharding), put(index.astype(np.int32), sharding)
         yield _corrupted(batch, rows, name, group, np.int32(severity)) if name else _clean(batch)

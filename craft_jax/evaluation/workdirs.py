@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
-from craft_jax import data, files
+from craft_jax import data, files, processes
 from craft_jax.config import rules, tree
 from craft_jax.errors import ConfigError
 from craft_jax.evaluation import adaptation, correctness, names, targets
 from craft_jax.evaluation.evaluate import Subject, evaluate_each, predictor
-from craft_jax.mesh import make_mesh, replicated_on
+from craft_jax.mesh import make_mesh, put, replicated_on
 from craft_jax.runs import checkpoint, directory, predict, teachers
 
 # Runs may differ in these: no figure depends on them, or what is loaded is compared instead.
@@ -57,23 +56,25 @@ def evaluate_workdirs(
     _check_same(configs, workdirs)
     for config in configs:
         rules.validate(config)
-    students = [predict.load(workdir) for workdir in workdirs]
+    students = [processes.writer_first(predict.load, workdir) for workdir in workdirs]
     runs = list(zip(configs, workdirs, students, strict=True))
     for config, _, student in runs:
         adaptation.check(config, student.config.student.name, student.variables)
     paths = [names.path_of(workdir, config, student.config, name) for config, workdir, student in runs]
     config = configs[0]
-    dataset = data.load(config)
-    for each, workdir, _ in runs:
-        directory.check_same_run(workdir, each, data.record(dataset))
-    wanted, mesh = targets.prepare(config, dataset), make_mesh()
+    dataset = processes.writer_first(data.load, config)
+    known = [processes.writer_first(_known, each, workdir, dataset) for each, workdir, _ in runs]
+    wanted, mesh = processes.writer_first(targets.prepare, config, dataset), make_mesh()
     on_mesh = _Networks(mesh)
-    subjects = [_subject(on_mesh, dataset, *run) for run in runs]
+    subjects = [
+        Subject(on_mesh.put(student), each, on_mesh.teacher(teacher) if teacher else None, *records)
+        for (each, _, student), (teacher, *records) in zip(runs, known, strict=True)
+    ]
     adapter = adaptation.make(config, students[0].model, mesh) if wanted.record["adaptation"] else None
     with contextlib.ExitStack() as held:
         for each, path in zip(configs, paths, strict=True):
             held.enter_context(files.lock(path.with_name(f".{path.stem}.lock"), wait=False))
-            names.check_free(path, each, wanted.record)
+            processes.decided(names.check_free, path, each, wanted.record)
         found = evaluate_each(subjects, dataset, config, mesh, wanted, adapter)
         return [_written(*run, path, *one) for run, path, one in zip(runs, paths, found, strict=True)]
 
@@ -110,7 +111,7 @@ class _Networks:
         """Of what has a model and variables."""
         if network.model not in self._predictors:
             self._predictors[network.model] = predictor(network.model, self._mesh)
-        variables = jax.device_put(network.variables, replicated_on(self._mesh))
+        variables = put(network.variables, replicated_on(self._mesh))
         return self._predictors[network.model], variables
 
     def teacher(self, teacher):
@@ -121,13 +122,15 @@ class _Networks:
         return self._teachers[key]
 
 
-def _subject(on_mesh, dataset, config, workdir, student):
+def _known(config, workdir, dataset):
+    """What the files of a run say for its evaluation, checked: its Teacher, the records of teacher and start,
+    each None where there is none."""
+    directory.check_same_run(workdir, config, data.record(dataset))
     record, started_from = directory.begun_with(workdir), directory.started_from(workdir)
     teachers.check_overlap(record, config)
     teachers.check_overlap(started_from, config, "the start")
     teacher = _teacher(config, workdir, dataset) if record else None
-    taught = on_mesh.teacher(teacher) if teacher else None
-    return Subject(on_mesh.put(student), config, taught, record, started_from)
+    return teacher, record, started_from
 
 
 def _teacher(config, workdir, dataset):

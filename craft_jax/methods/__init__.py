@@ -65,7 +65,7 @@ _ALWAYS = (
     "label_smoothing",
     *("data.name", "data.size", "data.validation", "data.max_train", "data.crop_padding", "data.flip"),
     "data.cue",
-    *("student", "eval", "checkpoint", "log"),
+    *("student", "eval", "checkpoint", "log", "distributed"),
     "views.allow_overlap",
 )
 

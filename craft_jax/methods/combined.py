@@ -20,8 +20,8 @@ from craft_jax.methods.common import Method, Terms, cross_entropy
 
 def combined(registry: Mapping[str, Method]) -> Method:
     """The method that adds up those of a registry that `combined.methods` names."""
-    names = ("terms", "views", "init", "begin", "check", "reads", "note", "stages")
-    functions = (_terms, _views, _init, _begin, _check, _reads, _note, _stages)
+    names = ("terms", "views", "init", "begin", "check", "reads", "note", "stages", "banks")
+    functions = (_terms, _views, _init, _begin, _check, _reads, _note, _stages, _banks)
     return Method(**{name: functools.partial(f, registry) for name, f in zip(names, functions, strict=True)})
 
 
@@ -98,6 +98,10 @@ def _stages(registry, config):
     """All that its methods pair, in one; `methods.check_stages` asks each of them."""
     paired = [method.stages(own) for _, method, own in parts(registry, config)]
     return "all" if "all" in paired else sorted({*itertools.chain(*paired)})
+
+
+def _banks(registry, config):
+    return {*itertools.chain(*(method.banks(own) for _, method, own in parts(registry, config)))}
 
 
 def _note(registry, config):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
@@ -30,6 +31,7 @@ class Signals(NamedTuple):
       index: the images' rows in the training set.
       key: a key of this step's, for the method's own draws.
       progress: the share of the run's steps that are done with this one, in (0, 1].
+      mesh: of all devices, with the one axis "data", for a method that says itself what lies where; or None.
     """
 
     labels: Int[Array, " B"]
@@ -40,6 +42,7 @@ class Signals(NamedTuple):
     index: Int[Array, " B"]
     key: Key[Array, ""]
     progress: Float[Array, ""] | float = 1.0
+    mesh: Mesh | None = None
 
 
 class Terms(NamedTuple):
@@ -72,6 +75,8 @@ class Method(NamedTuple):
       stages: config -> the numbers, from 1, of the stages that its terms pair, student's with teacher's, -1
         the last; "all" for every one, which needs as many on both sides; () for none. Of
         `methods.check_stages`.
+      banks: config -> the names of those arrays of its memory that have a row for every training image and
+        are large, keys of dicts: each of several devices holds its share of their rows.
     """
 
     terms: Callable[[ConfigDict, Signals], Terms]
@@ -82,6 +87,7 @@ class Method(NamedTuple):
     reads: Callable[[ConfigDict], Iterable[str]] | None = None
     note: Callable[[ConfigDict], str] = lambda config: ""
     stages: Callable[[ConfigDict], Iterable[int] | str] = lambda config: ()
+    banks: Callable[[ConfigDict], Iterable[str]] = lambda config: ()
 
 
 def view_count(config: ConfigDict, which: str) -> int:

@@ -2,7 +2,8 @@
 
 An anchor of one network is scored against the bank of the other, its own row the positive. The rows are
 updated after scoring, and each side's constant Z is fixed at the first batch. Heads train; banks and Z are
-state, so that a resume restores them.
+state, so that a resume restores them. Of several devices each holds its share of the banks' rows, where it
+divides them.
 """
 
 import jax
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from craft_jax import losses
 from craft_jax.errors import DataError
 from craft_jax.losses.common import AnyArray, product, unit
+from craft_jax.mesh import replicated_on, spreads
 from craft_jax.methods.common import (
     Method,
     Signals,
@@ -140,7 +142,7 @@ def begin(config: ConfigDict, s: Signals) -> Memory:
     """The memory, each side's Z fixed by the first batch: N times the mean of exp(<anchor, row> / tau)."""
     if not config.crd.weight:
         return s.memory
-    anchors = _embedded(s, 0, 0)
+    anchors = _everywhere(config, s, _embedded(s, 0, 0))
     rows = _banks(config, s.memory, anchors)
     memory = dict(s.memory)
     for side, other in (_SIDES, _SIDES[::-1]):
@@ -155,6 +157,16 @@ def _embedded(s, v, t):
         "student": embeddings(s.params["student"], s.student.pooled[:, v]),
         "teacher": embeddings(s.params["teacher"], s.teacher.pooled[:, t]),
     }
+
+
+def _everywhere(config, s, tree):
+    """`tree` on every device, where the banks are spread: each scores the whole batch against its own rows.
+
+    Left to itself the compiler splits the batch too, and gathers both banks on every device in every step.
+    """
+    if config.crd.bank == "batch" or s.mesh is None or not spreads(s.mesh, len(s.memory["labels"])):
+        return tree
+    return jax.lax.with_sharding_constraint(tree, replicated_on(s.mesh))
 
 
 def _banks(config, memory, anchors):
@@ -231,11 +243,12 @@ def _terms(config, s):
     if not config.crd.weight:
         return Terms(ce, memory=s.memory)
 
-    anchors = _embedded(s, 0, 0)
-    scored = start(config, s.memory, anchors, s.index, s.labels, s.key, s.student.logits.shape[-1])
+    anchors = _everywhere(config, s, _embedded(s, 0, 0))
+    banks, *rows = start(config, s.memory, anchors, s.index, s.labels, s.key, s.student.logits.shape[-1])
+    rows = _everywhere(config, s, rows)
 
     def one_view(v, t):
-        return loss(config, _embedded(s, v, t), *scored, s.memory)
+        return loss(config, _everywhere(config, s, _embedded(s, v, t)), banks, *rows, s.memory)
 
     terms = {**ce, "crd": config.crd.weight * jnp.mean(distill(config, s, one_view))}
     return Terms(terms, memory=update(config, s.memory, anchors, s.index))
@@ -246,6 +259,11 @@ def _reads(config):
     return distilled_reads(config, "crd", own)
 
 
+def _bank_names(config):
+    banked = config.crd.weight and config.crd.bank == "memory"
+    return tuple(f"bank_{side}" for side in _SIDES) if banked else ()
+
+
 METHOD = Method(
     _terms,
     views=lambda config: distilled_views(config, config.crd.weight),
@@ -253,4 +271,5 @@ METHOD = Method(
     begin=begin,
     check=check,
     reads=_reads,
+    banks=_bank_names,
 )

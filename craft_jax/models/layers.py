@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
+from craft_jax.models.batch_norm import BatchNorm
+
 
 def kaiming_normal(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Float[Array, "H W in out"]:
     """N(0, 2 / fan_out) for a kernel of a convolution (He et al. 2015, eq. 14), usual for these networks.
@@ -62,19 +64,9 @@ def conv(
     )
 
 
-def batch_norm(train: bool, dtype: Any, name: str) -> nn.BatchNorm:
-    """BatchNorm with momentum 0.9 and eps 1e-5; statistics and affine parameters in float32.
-
-    The running variance is the mean of the batches' biased variances (Flax; PyTorch's is unbiased).
-    """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=dtype,
-        param_dtype=jnp.float32,
-        name=name,
-    )
+def batch_norm(train: bool, dtype: Any, name: str) -> BatchNorm:
+    """BatchNorm with momentum 0.9 and eps 1e-5; statistics and affine parameters in float32."""
+    return BatchNorm(use_running_average=not train, dtype=dtype, name=name)
 
 
 def adapting(running_weight: float) -> Callable[..., Any]:
@@ -87,7 +79,7 @@ def adapting(running_weight: float) -> Callable[..., Any]:
 
     def intercept(call, args, kwargs, context):
         module = context.module
-        if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+        if isinstance(module, BatchNorm | nn.BatchNorm) and context.method_name == "__call__":
             x = args[0].astype(jnp.float32)
             axes = tuple(range(x.ndim - 1))
             for name, batch in (("mean", jnp.mean(x, axes)), ("var", jnp.var(x, axes))):

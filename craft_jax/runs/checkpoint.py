@@ -17,8 +17,9 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from craft_jax import files
+from craft_jax import files, processes
 from craft_jax.errors import CheckpointDamaged, CheckpointError
+from craft_jax.mesh import fetch, put
 from craft_jax.runs import orbax_faults
 
 # Orbax's name of old for what a step holds; kept, so that the runs of every version lie alike.
@@ -35,7 +36,8 @@ class Checkpoints:
     """DIR/checkpoints: whole states by step, written in the background. A context manager.
 
     A step is written under a temporary name and renamed when it is whole, so that a process that dies leaves
-    no half of one; what it left is cleared away here.
+    no half of one; what it left is cleared away here. Of several processes of a run all call each of these
+    functions: each writes what its devices hold.
     """
 
     def __init__(self, workdir, keep):
@@ -96,6 +98,35 @@ class Checkpoints:
           CheckpointDamaged: not one of them is whole; they are left where they are.
           CheckpointError: the stored tree has other leaves (all are listed), or cannot be read now.
         """
+        if processes.count() > 1:
+            found = self._restored_by_all(abstract_state)
+        else:
+            damaged, found = self._newest_whole(abstract_state)
+            self._put_aside(damaged)
+        _ = self._steps  # clears away what a process that died left half written
+        return found
+
+    def _restored_by_all(self, abstract_state):
+        """Each process loads the whole state by itself, the writer first, and keeps what its devices hold.
+
+        All load as often: Orbax counts what a process loads, and names by that what it later waits for.
+        """
+        alone = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        here = jax.tree.map(lambda x: x.update(sharding=alone), abstract_state)
+        with _by_itself():
+            damaged, found = processes.writer_first(self._newest_whole, here)
+        step = found and found[0]
+        if step != processes.decided(lambda: step):
+            raise CheckpointError(
+                f"{self._directory}: other steps than process 0 finds there; allowed: one file system for all"
+            )
+        processes.decided(self._put_aside, damaged)
+        if not found:
+            return None
+        return step, jax.tree.map(lambda x, on: put(np.asarray(x), on.sharding), found[1], abstract_state)
+
+    def _newest_whole(self, abstract_state):
+        """({damaged step: its error}, (step, state) or None); raises as `restore`."""
         damaged, found = {}, None
         for step in _steps_in(self._directory):
             place = self._directory / str(step)
@@ -108,9 +139,7 @@ class Checkpoints:
                 damaged[step] = error
         if damaged and not found:
             raise CheckpointDamaged("\n".join(map(str, damaged.values())))
-        self._put_aside(damaged)
-        _ = self._steps  # clears away what a process that died left half written
-        return found
+        return damaged, found
 
     def _put_aside(self, damaged):
         """Move damaged steps out of the way of those that will have their numbers."""
@@ -125,10 +154,19 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        if self._opened is not None:
+    def __exit__(self, kind, *_):
+        # With a fault of one process alone the others do not come here, and Orbax would wait for them.
+        if self._opened is not None and (kind is None or processes.count() == 1):
             with orbax_faults.saving(self._directory):
                 self._opened.close()
+
+
+def _by_itself():
+    """Orbax loads in this process without waiting for the others of the run."""
+    me = jax.process_index()
+    return ocp.Context(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    )
 
 
 def _steps_in(directory):
@@ -205,7 +243,7 @@ def restore_student(workdir):
     step = steps[0]
     one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     described, recorded = _stored(directory / str(step))
-    with orbax_faults.reading(directory / str(step)):
+    with orbax_faults.reading(directory / str(step)), _by_itself():
         _check_size(described)
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one_device), described
@@ -286,7 +324,7 @@ def _leaves(tree):
 
 def sums(tree):
     """{path: hex SHA-256 over dtype, shape and bytes} of a tree of arrays, fetched from their devices."""
-    flat = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    flat = jax.tree_util.tree_leaves_with_path(fetch(tree))
     found = {}
     for path, leaf in flat:
         digest = hashlib.sha256(f"{leaf.dtype}{leaf.shape}".encode())

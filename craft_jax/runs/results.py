@@ -9,8 +9,9 @@ from pathlib import Path
 
 import jax
 
-from craft_jax import data, errors, files, streams
+from craft_jax import data, errors, files, processes, streams
 from craft_jax.config import tree
+from craft_jax.mesh import spreads
 from craft_jax.runs import directory, machine
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -21,7 +22,8 @@ def describe(run, workdir, dataset, teacher, steps):
     config = run.config
     seen, taught = run.method.views(config)
     made = f" (clean and {config.views.kind})" if max(seen, taught) > 1 else ""
-    device, evaluated = jax.devices()[0], dataset.evaluated(config.eval.split)
+    device, device_count = jax.devices()[0], run.mesh.size
+    evaluated = dataset.evaluated(config.eval.split)
     unused = len(dataset.validation_labels) if evaluated.split == "test" else 0
     lines = {
         "workdir": workdir,
@@ -33,8 +35,16 @@ def describe(run, workdir, dataset, teacher, steps):
         "student": f"{config.student.name} ({arithmetic(config)}), seed {config.seed}",
         "views": f"{seen} for the student, {taught} for the teacher" + made,
         "steps": f"{steps} of {config.batch_size} images ({config.epochs} epochs)",
-        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "devices": f"{device_count} x {device.device_kind} ({device.platform})",
     }
+    if processes.count() > 1:
+        lines["devices"] += f" of {processes.count()} processes"
+    if device_count > 1 and run.method.banks(config):
+        rows = len(dataset.train_labels)
+        each = f"{rows // device_count} on each device"
+        if not spreads(run.mesh, rows):
+            each = f"no multiple of {device_count} devices: each holds them all"
+        lines["banks"] = f"{rows} rows, {each}"
     if start := directory.started_from(workdir):
         lines["student"] += f", from {start['checkpoint']} ({start['params_sha256'][:10]})"
     if teacher:

@@ -12,6 +12,7 @@ import numpy as np
 
 from craft_jax import data, files
 from craft_jax.errors import CheckpointError
+from craft_jax.mesh import put as put_on
 from craft_jax.runs import checkpoint, directory, predict, teachers, weights
 
 
@@ -85,7 +86,7 @@ def put(state, config, workdir, dataset):
             f"config.student.checkpoint: {record['checkpoint']} does not fit {config.student.name}: "
             f"other arrays: {', '.join(other[:5])}"
         )
-    placed = jax.tree.map(lambda old, new: jax.device_put(np.asarray(new), old.sharding), fresh, variables)
+    placed = jax.tree.map(lambda old, new: put_on(np.asarray(new), old.sharding), fresh, variables)
     return {**state, "student": placed}
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 from craft_jax import data, files, methods
 from craft_jax.config import tree
 from craft_jax.errors import CheckpointError, ConfigError
+from craft_jax.models.folding import fold
 from craft_jax.runs import checkpoint, directory, predict
 
 # How a run was measured, of its result: accuracies that are quoted elsewhere say nothing without it.
@@ -67,6 +68,12 @@ class Teacher(NamedTuple):
     model: Any
     variables: Any
     record: TeacherRecord
+
+
+def folded(teacher, dataset):
+    """The Teacher as a step asks it, which never trains it (`models.folding`): the same but for rounding."""
+    model, variables_of = fold(teacher.model, dataset.train_images.shape[1:])
+    return teacher._replace(model=model, variables=variables_of(teacher.variables))
 
 
 def known(config, workdir, dataset):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from craft_jax import streams
-from craft_jax.mesh import replicated_on, split_over
+from craft_jax.mesh import put, put_rows, replicated_on, split_over
 
 # A data set up to this size is copied to every device once, and batches are gathered there.
 _RESIDENT_BYTES = 2 * 2**30
@@ -30,7 +30,7 @@ class Batches:
         self._labels_here = dataset.train_labels
         if self.resident:
             whole = replicated_on(mesh)
-            self._images, self._labels = jax.device_put((self._images, self._labels), whole)
+            self._images, self._labels = put((self._images, self._labels), whole)
             self._gather = jax.jit(_gather, out_shardings=self._split)
             self._gather_stack = jax.jit(_gather, out_shardings=self._split_stack)
 
@@ -39,14 +39,19 @@ class Batches:
         rows = self._rows(step)
         if self.resident:
             return self._gather(self._images, self._labels, rows)
-        return jax.device_put(_gather(self._images, self._labels, rows), self._split)
+        return self._put(rows, self._split)
 
     def several(self, start, stop):
         """The batches of the steps start..stop - 1, stacked: leaves (stop - start, B, ...)."""
         rows = np.stack([self._rows(step) for step in range(start, stop)])
         if self.resident:
             return self._gather_stack(self._images, self._labels, rows)
-        return jax.device_put(_gather(self._images, self._labels, rows), self._split_stack)
+        return self._put(rows, self._split_stack)
+
+    def _put(self, rows, sharding):
+        """As `_gather`, from the host: a process reads just what its own devices hold."""
+        images, labels = (put_rows(source, rows, sharding) for source in (self._images, self._labels))
+        return {"image": images, "label": labels, "index": put(rows, sharding)}
 
     def labels(self, step):
         """The labels of the batch of one step, (B,) int32, on the host."""

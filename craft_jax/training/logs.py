@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from craft_jax import files
+from craft_jax import files, processes
 from craft_jax.config import tree
 
 
@@ -15,14 +15,17 @@ class MetricWriter:
     """Appends to DIR/metrics.jsonl, one line a logged step, and to TensorBoard events in DIR/tensorboard.
 
     A resumed run drops what an earlier process logged after the step it resumes from, so that every step
-    stands in the file once. A context manager. What cannot be written raises a CheckpointError.
+    stands in the file once. A context manager. What cannot be written raises a CheckpointError. Of several
+    processes of a run the writer alone logs.
     """
 
     def __init__(self, workdir, resumed_step, tensorboard):
         """Open the logs of a run that has done `resumed_step` steps."""
         self._path = Path(workdir) / "metrics.jsonl"
         self._closing = contextlib.ExitStack()
-        self._events = None
+        self._events, self._writes = None, processes.is_writer()
+        if not self._writes:
+            return
         with files.writing(self._path):
             _keep_until(self._path, resumed_step)
             self._file = self._closing.enter_context(open(self._path, "a"))  # noqa: SIM115
@@ -35,6 +38,8 @@ class MetricWriter:
 
     def write(self, step, values):
         """Log one step: {name: number or (edges counted in equal bins of [0, 1]) array}."""
+        if not self._writes:
+            return
         plain = {k: np.asarray(v).tolist() for k, v in values.items()}
         with files.writing(self._path):
             self._file.write(json.dumps({"step": step, **plain}) + "\n")

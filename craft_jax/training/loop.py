@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from craft_jax import processes
 from craft_jax.errors import Interrupted, TrainingStopped
 from craft_jax.evaluation import evaluate
 from craft_jax.training import interrupt
@@ -40,7 +41,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
         in the metrics.
     """
     config = run.config
-    train_step, train_steps = jit_step(run), jit_steps(run)
+    train_step, train_steps = jit_step(run, state), jit_steps(run, state)
     batches = Batches(dataset, config.batch_size, config.seed, run.mesh)
     if start == 0 and run.method.begin:
         state = begin(run, state, teacher, batches(0))
@@ -68,9 +69,10 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
                 clock.compiled(done)
                 defer()  # from here on there is something to save
             clock.announce(done, steps, metrics)
-            leaves = interrupt.asked()
-            saves = done % config.checkpoint.every_steps == 0 or done == steps or leaves
+            saves = done % config.checkpoint.every_steps == 0 or done == steps
             logs = done % config.log.every_steps == 0 or done == steps
+            leaves = _asked(saves or logs)
+            saves = saves or leaves
             values = {}
             if saves or logs:
                 latest = _fetch_finite(pending, writer, watch, config.optimizer.skip_nonfinite)
@@ -90,7 +92,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             if leaves:
                 break
         checkpoints.wait()
-        if interrupt.asked():
+        if processes.any_of(interrupt.asked()):
             raise Interrupted(done)
     return state, clock.timings(steps, config.batch_size)
 
@@ -115,9 +117,15 @@ def spans(start, steps, together, periods):
         done = last if whole else done + 1
 
 
+def _asked(due):
+    """Whether a signal has come. Several processes must leave after the same step: they ask each other, and
+    only where something is `due`, since the host waits for it."""
+    return interrupt.asked() if processes.count() == 1 else due and processes.any_of(interrupt.asked())
+
+
 def _clean_accuracy(run, state, dataset, predict):
-    """{"clean_accuracy": percent}; empty if a signal came meanwhile."""
-    predict = interrupt.heeding(predict)
+    """{"clean_accuracy": percent}; empty if a signal came meanwhile, which several processes do not heed."""
+    predict = interrupt.heeding(predict) if processes.count() == 1 else predict
     with contextlib.suppress(Interrupted):
         percent = evaluate.clean_accuracy(predict, state["student"], dataset, run.config, run.mesh)
         return {"clean_accuracy": percent}

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from craft_jax.errors import CheckpointError, TrainingStopped
+from craft_jax.mesh import fetch, hold, replicated_on
 from craft_jax.runs import checkpoint, start
 from craft_jax.training.batches import Batches
 from craft_jax.training.step import begin, gradients, initial, jit_step, trained_of
@@ -67,19 +68,21 @@ def repeat(run, workdir, dataset, teacher, step):
     done, state = checkpoint.restore_before(workdir, step, abstract) or (0, None)
     if state is None:
         state = begin(run, start.put(fresh(), run.config, workdir, dataset), teacher, batches(0))
+    state = hold(state)
     print(f"repeating steps {done + 1} to {step}", flush=True)
-    train_step = jit_step(run)
+    train_step = jit_step(run, state)
     for before in range(done, step - 1):
         state, _ = train_step(state, teacher, batches(before))
     batch = batches(step - 1)
-    gradient = jax.jit(lambda *given: gradients(run, *given)[1])(state, teacher, batch)
+    whole = replicated_on(run.mesh)
+    gradient = jax.jit(lambda *given: gradients(run, *given)[1], out_shardings=whole)(state, teacher, batch)
     old, gradient = _leaves(trained_of(state)), _leaves(gradient)
     state, metrics = train_step(state, teacher, batch)
     return Repeated(step, done, jax.device_get(metrics), old, gradient, _leaves(trained_of(state)))
 
 
 def _leaves(tree):
-    flat = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    flat = jax.tree_util.tree_leaves_with_path(fetch(tree))
     return {checkpoint.path_of(path): np.array(leaf) for path, leaf in flat}
 
 

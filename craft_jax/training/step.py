@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from craft_jax import methods, models, streams, views
-from craft_jax.mesh import make_mesh, replicated_on
+from craft_jax.mesh import held, make_mesh, replicated_on, split_over, spreads
 
 _HISTOGRAM_BINS = 10
 
@@ -75,7 +75,10 @@ def train_step(run, state, teacher, batch):
     """
     step, trained = state["step"], trained_of(state)
     (total, (terms, outputs, batch_stats)), gradient = gradients(run, state, teacher, batch)
-    updates, optimizer_state = run.optimizer.update(gradient, state["optimizer"], trained)
+    # No update before the last gradient is there: it overwrites what others may still read, and XLA
+    # would make copies for them.
+    gradient, optimizer_state, step = jax.lax.optimization_barrier((gradient, state["optimizer"], step))
+    updates, optimizer_state = run.optimizer.update(gradient, optimizer_state, trained)
     trained = optax.apply_updates(trained, updates)
     new_state = {
         "step": step + 1,
@@ -88,8 +91,8 @@ def train_step(run, state, teacher, batch):
     metrics = {
         "loss": total,
         **{f"loss/{name}": value for name, value in terms.losses.items()},
-        "gradient_norm": optax.tree.norm(gradient),
-        "parameter_norm": optax.tree.norm(trained),
+        "gradient_norm": _norm(gradient),
+        "parameter_norm": _norm(jax.lax.optimization_barrier(trained)),
         "learning_rate": run.schedule(step),
         "train_accuracy": 100.0 * jnp.mean(hits),
     }
@@ -99,6 +102,13 @@ def train_step(run, state, teacher, batch):
     if run.config.optimizer.skip_nonfinite:
         return _skip_nonfinite(state, new_state, metrics)
     return new_state, metrics
+
+
+def _norm(tree):
+    """As `optax.tree.norm`, which sums each leaf by itself, a kernel or two a leaf on a GPU."""
+    # Of four axes the last first, as `mesh.hold` has them there; to a sum the order is all the same.
+    flat = [(jnp.moveaxis(x, -1, 0) if x.ndim == 4 else x).ravel() for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.square(jnp.concatenate(flat))))
 
 
 def gradients(run, state, teacher, batch):
@@ -171,6 +181,7 @@ def _signals(run, state, trained, images, teacher_outputs, batch):
         index=batch["index"],
         key=streams.stream(run.config.seed, state["step"], streams.METHOD),
         progress=(state["step"] + 1) / run.steps,
+        mesh=run.mesh,
     )
     return signals, batch_stats
 
@@ -194,17 +205,21 @@ def begin(run, state, teacher, batch):
         signals, _ = _signals(run, state, trained_of(state), images, teacher_outputs, batch)
         return run.method.begin(run.config, signals)
 
-    made = jax.jit(memory, out_shardings=replicated_on(run.mesh))(state, teacher, batch)
+    made = jax.jit(memory, out_shardings=held(state["memory"]))(state, teacher, batch)
     return {**state, "memory": made}
 
 
-def jit_step(run):
-    """`train_step` compiled for the run's mesh: the state donated, and replicated as it came."""
-    replicated = replicated_on(run.mesh)
-    return jax.jit(functools.partial(train_step, run), donate_argnums=0, out_shardings=replicated)
+def jit_step(run, state=None):
+    """`train_step` compiled for the run's mesh: the state donated, and left where it lies.
+
+    Args:
+      run: a Run.
+      state: the first to be stepped, or its ShapeDtypeStructs; None for one that every device holds.
+    """
+    return jax.jit(functools.partial(train_step, run), donate_argnums=0, out_shardings=_stepped(run, state))
 
 
-def jit_steps(run):
+def jit_steps(run, state=None):
     """Several steps in one dispatch: as `jit_step`, of batches (K, B, ...), with metrics (K, ...).
 
     For a GPU: the host is asked for once in K steps. On a CPU gradients of convolutions collapse in a loop.
@@ -213,7 +228,13 @@ def jit_steps(run):
     def steps(state, teacher, batches):
         return jax.lax.scan(lambda state, batch: train_step(run, state, teacher, batch), state, batches)
 
-    return jax.jit(steps, donate_argnums=0, out_shardings=replicated_on(run.mesh))
+    return jax.jit(steps, donate_argnums=0, out_shardings=_stepped(run, state))
+
+
+def _stepped(run, state):
+    """How what a step returns is held."""
+    replicated = replicated_on(run.mesh)
+    return replicated if state is None else (held(state), replicated)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -249,13 +270,20 @@ def init_state(run, input_shape, labels):
 
 
 def initial(run, dataset):
-    """(a function that makes a fresh state on the run's mesh, the state's ShapeDtypeStructs)."""
-    replicated = replicated_on(run.mesh)
+    """(a function that makes a fresh state on the run's mesh, the state's ShapeDtypeStructs).
+
+    Every device holds the whole, but of the banks of a method's memory its share of the rows.
+    """
     init = functools.partial(init_state, run, dataset.train_images.shape[1:], dataset.train_labels)
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated), jax.eval_shape(init)
-    )
-    return jax.jit(init, out_shardings=replicated), abstract
+    banks = run.method.banks(run.config) if spreads(run.mesh, len(dataset.train_labels)) else ()
+
+    def placed(path, x):
+        is_bank = path[0].key == "memory" and jax.tree_util.keystr(path[-1:], simple=True) in banks
+        sharding = split_over(run.mesh) if is_bank else replicated_on(run.mesh)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    abstract = jax.tree_util.tree_map_with_path(placed, jax.eval_shape(init))
+    return jax.jit(init, out_shardings=held(abstract)), abstract
 
 
 def _outputs(model, shape):

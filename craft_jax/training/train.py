@@ -6,11 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from craft_jax import corruptions, data, files, methods, models
+from craft_jax import corruptions, data, files, methods, models, processes
 from craft_jax.config import rules
 from craft_jax.errors import DataError, TrainingStopped
 from craft_jax.evaluation import correctness, cost, evaluate, targets
-from craft_jax.mesh import replicated_on
+from craft_jax.mesh import hold, put, replicated_on
 from craft_jax.runs import checkpoint, directory, results, start, teachers
 from craft_jax.training import repeat, watch
 from craft_jax.training.logs import write_outcome
@@ -20,6 +20,8 @@ from craft_jax.training.step import initial, make_run
 
 def train_and_evaluate(config, workdir, dataset=None):
     """Train a student, or go on where an earlier process was stopped, then evaluate it.
+
+    Of several processes of a run all call it (`craft_jax.processes`).
 
     Args:
       config: a ConfigDict, as of configs/default.py.
@@ -33,24 +35,25 @@ def train_and_evaluate(config, workdir, dataset=None):
     """
     workdir = Path(workdir)
     rules.validate_training(config)
-    dataset = dataset or data.load(config)
+    dataset = dataset or processes.writer_first(data.load, config)
     _check_sizes(config, dataset)
     methods.METHODS[config.method].check(config, dataset.train_labels)
-    if result := _finished(workdir, config, dataset):
+    if result := processes.decided(_finished, workdir, config, dataset):
         return result
-    wanted = targets.prepare(config, dataset)  # now: a file that is missing shall not cost a training
-    known = teachers.known(config, workdir, dataset)
-    started_from = start.find(config, workdir, dataset)
+    # Now: a file that is missing shall not cost a training.
+    wanted = processes.writer_first(targets.prepare, config, dataset)
+    known = processes.writer_first(teachers.known, config, workdir, dataset)
+    started_from = processes.writer_first(start.find, config, workdir, dataset)
     _check_stages(config, dataset, known)
     with files.lock(workdir / ".lock", wait=False):
-        # Again: another process may have finished it meanwhile.
-        if result := _finished(workdir, config, dataset):
+        # Again: another run of it may have finished meanwhile.
+        if result := processes.decided(_finished, workdir, config, dataset):
             return result
         for place in (workdir, workdir / "checkpoints"):
-            files.check_writable(place)  # now: a teacher may take hours
+            processes.decided(files.check_writable, place)  # now: a teacher may take hours
         teacher = known or (_trained_teacher(config, dataset) if methods.needs_teacher(config) else None)
         record = teacher.record if teacher else None
-        directory.claim(workdir, config, data.record(dataset), record, started_from)
+        processes.decided(directory.claim, workdir, config, data.record(dataset), record, started_from)
         return _train_and_evaluate(config, workdir, dataset, teacher, wanted)
 
 
@@ -72,27 +75,32 @@ def _trained_teacher(config, dataset):
     """The teacher of `teacher.*`, trained into `teacher.cache` now or found there."""
     wanted, workdir = teachers.cached(config, dataset)
     with files.lock(Path(f"{workdir}.lock"), wait=True):
-        if not teachers.is_done(workdir):
+        if not processes.decided(teachers.is_done, workdir):
             print(f"training the teacher first, {wanted.student.name}, into {workdir}", flush=True)
             _train_teacher(wanted, workdir, dataset)
-    return teachers.load(workdir, dataset, config)
+    return processes.writer_first(teachers.load, workdir, dataset, config)
 
 
 def _train_teacher(wanted, workdir, dataset):
     rules.validate_training(wanted)
-    record = data.record(dataset)
     with files.lock(workdir / ".lock", wait=False):
-        teachers.adopt(workdir, wanted)
-        directory.check_same_run(workdir, wanted, record)
-        directory.claim(workdir, wanted, record)
-        _train_and_evaluate(wanted, workdir, dataset, None, targets.prepare(wanted, dataset))
+        processes.decided(_claim_teacher, workdir, wanted, data.record(dataset))
+        targets_of_teacher = processes.writer_first(targets.prepare, wanted, dataset)
+        _train_and_evaluate(wanted, workdir, dataset, None, targets_of_teacher)
+
+
+def _claim_teacher(workdir, wanted, record):
+    teachers.adopt(workdir, wanted)
+    directory.check_same_run(workdir, wanted, record)
+    directory.claim(workdir, wanted, record)
 
 
 def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     started = time.monotonic()
     steps_per_epoch = len(dataset.train_labels) // config.batch_size
     steps = steps_per_epoch * config.epochs
-    run = make_run(config, dataset, teacher, steps)
+    asked = teachers.folded(teacher, dataset) if teacher else None
+    run = make_run(config, dataset, asked, steps)
     replicated = replicated_on(run.mesh)
     results.describe(run, workdir, dataset, teacher, steps)
 
@@ -103,23 +111,23 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
             print(f"resuming from step {begin}", flush=True)
         else:
             begin, state = 0, start.put(fresh(), config, workdir, dataset)
-        resumed_from = results.record_resume(workdir, begin)
+        resumed_from = processes.decided(results.record_resume, workdir, begin)
         predict = evaluate.predictor(run.student, run.mesh)
-        teacher_variables = jax.device_put(teacher.variables if teacher else (), replicated)
+        asked = hold(put(asked.variables if asked else (), replicated))
         try:
             state, timings = fit(
-                run, state, teacher_variables, begin, steps, dataset, checkpoints, predict, workdir
+                run, hold(state), asked, begin, steps, dataset, checkpoints, predict, workdir
             )
         except TrainingStopped as stop:
             result = {"status": "stopped", **stop.facts, "resumed_from": resumed_from}
             results.write(config, workdir, dataset, teacher, result)  # looking for the leaf takes a while
             checkpoints.wait()
-            stop = repeat.traced(stop, run, workdir, dataset, teacher_variables)
+            stop = repeat.traced(stop, run, workdir, dataset, asked)
             results.write(config, workdir, dataset, teacher, {**result, **stop.facts})
             raise stop from None
     evaluated_at = time.monotonic()
     variables = state["student"]
-    taught = (evaluate.predictor(run.teacher, run.mesh), teacher_variables) if teacher else None
+    taught = _on_mesh(teacher, run.mesh) if teacher else None
     records = teacher.record if teacher else None, directory.started_from(workdir)
     measured, correct = evaluate.evaluate(
         (predict, variables), dataset, config, run.mesh, wanted, taught, *records
@@ -142,14 +150,23 @@ def _train_and_evaluate(config, workdir, dataset, teacher, wanted):
     labels = targets.clean_images(config, dataset, wanted.files, config.eval.split)[1]
     watch.tell_constant(correct["clean"], labels, dataset.class_name)
     correctness.write(workdir / "results.npz", correct)  # first: a finished run has both
-    if config.log.tensorboard:
+    if config.log.tensorboard and processes.is_writer():
         write_outcome(workdir, config, result)  # likewise
     # The accuracies are what the run was for: a measurement that fails, or is killed, finds them on disk.
     results.write(config, workdir, dataset, teacher, result)
-    result["notes"] = notes = []
     student, shape = jax.device_get(variables), dataset.train_images.shape[1:]
-    result["cost"] = cost.optional("cost", lambda: cost.measure(run.student, student, shape, notes), notes)
-    return results.write(config, workdir, dataset, teacher, result)
+
+    def with_cost():
+        result["notes"] = notes = []
+        measured = cost.optional("cost", lambda: cost.measure(run.student, student, shape, notes), notes)
+        return results.write(config, workdir, dataset, teacher, {**result, "cost": measured})
+
+    return processes.decided(with_cost)
+
+
+def _on_mesh(teacher, mesh):
+    """What an evaluation asks of the teacher, as every evaluation does."""
+    return evaluate.predictor(teacher.model, mesh), put(teacher.variables, replicated_on(mesh))
 
 
 def _check_stages(config, dataset, known):

@@ -34,7 +34,7 @@ import jax
 import numpy as np
 from jax.experimental import topologies
 
-from craft_jax.mesh import replicated_on, split_over
+from craft_jax.mesh import held, replicated_on, split_over
 from craft_jax.methods import METHODS
 from craft_jax.training.step import init_state, jit_step, jit_steps
 from launch.benchmarks import hlo, setting
@@ -105,15 +105,15 @@ def compile_step(config, mesh, steps):
         "label": jax.ShapeDtypeStruct(size, np.int32, sharding=split),
         "index": jax.ShapeDtypeStruct(size, np.int32, sharding=split),
     }
-    jitted = jit_steps(run) if stack else jit_step(run)
+    jitted = (jit_steps if stack else jit_step)(run, state)
     return setting.compiled(jitted.lower(state, teacher, batch))
 
 
 def shapes_of(function, sharding):
-    """What `function()` would return, as shapes that lie on a sharding."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(function)
-    )
+    """What `function()` would return, as shapes that lie on a sharding, as a step holds them."""
+    shapes = jax.eval_shape(function)
+    lying = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return jax.tree.map(lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on), lying, held(lying))
 
 
 def report(arguments, compiled, seconds):

@@ -30,7 +30,7 @@ from unittest import mock
 
 import jax
 
-from craft_jax.mesh import replicated_on
+from craft_jax.mesh import hold, replicated_on
 from craft_jax.training import loop
 from craft_jax.training.batches import Batches
 from craft_jax.training.step import begin, init_state, jit_step, jit_steps
@@ -53,11 +53,11 @@ def measure(config, seconds):
     dataset = setting.generated(images=setting.EXAMPLES)
     run = setting.run_of(config, dataset)
     place = functools.partial(jax.jit, out_shardings=replicated_on(run.mesh))
-    teacher = place(functools.partial(setting.teacher_variables, run))()
-    state = place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))()
+    teacher = hold(place(functools.partial(setting.teacher_variables, run))())
+    state = hold(place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))())
     batch = Batches(dataset, config.batch_size, config.seed, run.mesh)(0)
     state = begin(run, state, teacher, batch)
-    step, several = jit_step(run), jit_steps(run)
+    step, several = jit_step(run, state), jit_steps(run, state)
 
     state, _ = bare(step, state, teacher, batch, 1)  # compiles
     state, once = bare(step, state, teacher, batch, 2)
@@ -98,8 +98,8 @@ def looped(run, compiled, state, teacher, dataset, steps):
         contextlib.redirect_stdout(quiet),
         contextlib.redirect_stderr(quiet),
         # Or every turn would compile them again.
-        mock.patch.object(loop, "jit_step", lambda _: step),
-        mock.patch.object(loop, "jit_steps", lambda _: several),
+        mock.patch.object(loop, "jit_step", lambda *_: step),
+        mock.patch.object(loop, "jit_steps", lambda *_: several),
     ):
         state, timings = loop.fit(
             run, state, teacher, 0, whole, dataset, checkpoints, predict=None, workdir=workdir

@@ -11,6 +11,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from craft_jax import methods, models
 from craft_jax.config import tree
+from craft_jax.models.folding import fold
 from craft_jax.training.step import make_run
 
 SHAPE = (32, 32, 3)  # of CIFAR's images
@@ -79,16 +80,23 @@ def generated(images):
 
 def run_of(config, dataset):
     """The Run of a configuration, its teacher untrained where the method has one."""
+    teacher = teacher_of(config, dataset)
+    return make_run(config, dataset, Frozen(fold(teacher, SHAPE)[0]) if teacher else None, _STEPS)
+
+
+def teacher_of(config, dataset):
+    """The teacher's Model as it is trained; None for a method without one."""
     _, taught = methods.METHODS[config.method].views(config)
-    if not taught:
-        return make_run(config, dataset, None, _STEPS)
-    trained = make_run(tree.teacher_config(config), dataset, None, _STEPS)
-    return make_run(config, dataset, Frozen(trained.student), _STEPS)
+    return make_run(tree.teacher_config(config), dataset, None, _STEPS).student if taught else None
 
 
 def teacher_variables(run):
     """Fresh ones, () for a method without a teacher."""
-    return run.teacher.init(jax.random.key(1), (1, *SHAPE)) if run.teacher else ()
+    return fresh(run.teacher) if run.teacher else ()
+
+
+def fresh(teacher):
+    return teacher.init(jax.random.key(1), (1, *SHAPE))
 
 
 def compiled(lowered):

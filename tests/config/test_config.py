@@ -29,6 +29,7 @@ PATHS = {
     "teacher.cache",
     "eval.dir",
     "eval.reference",
+    "distributed.coordinator",
 }
 
 
@@ -916,7 +917,7 @@ def changed(value):
 def test_differences(key):
     old, new = load(), load()
     assign(new, key, changed(tree.flatten(old)[key]))
-    free = key.split(".")[0] in ("eval", "log", "checkpoint")
+    free = key.split(".")[0] in ("eval", "log", "checkpoint", "distributed")
     free = free or key in ("data.dir", "views.allow_overlap", "teacher.cache", "teacher.checkpoint")
     free = free or key == "compilation_cache"  # where programs are kept
     lines = tree.differences(old, new)
@@ -1032,3 +1033,31 @@ def test_a_valid_run_has_a_valid_teacher():
     config = load("kd.py", teacher__batch_size=100)
     assert faults(config) == []
     assert faults(tree.teacher_config(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"processes": 2}, "coordinator"),
+        ({"processes": 2, "coordinator": "here"}, "coordinator"),
+        ({"processes": 2, "coordinator": ":80"}, "coordinator"),
+        ({"processes": 2, "coordinator": "here:70000"}, "coordinator"),
+        ({"coordinator": "here:80"}, "processes"),
+        ({"processes": 2, "coordinator": "here:80", "process": 2}, "process"),
+        ({"process": 1}, "process"),
+        ({"detect": True, "processes": 2}, "detect"),
+    ],
+)
+def test_processes_that_could_not_meet_are_refused(settings, key):
+    config = load(**{f"distributed__{name}": value for name, value in settings.items()})
+    (line,) = faults(config)
+    assert line.startswith(f"config.distributed.{key}: ") and "allowed" in line
+    with pytest.raises(ConfigError, match=f"config.distributed.{key}: "):
+        rules.validate_distributed(config)  # before they try to
+
+
+def test_the_number_of_processes_is_no_part_of_a_run():
+    config = load(distributed__processes=2, distributed__process=1, distributed__coordinator="[::1]:80")
+    assert faults(config) == [] and faults(load(distributed__detect=True)) == []
+    assert tree.differences(load(), config) == []
+    assert tree.flatten(tree.from_json(tree.to_json(config))) == tree.flatten(load())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 
-from craft_jax import files, models, streams, views
+from craft_jax import files, mesh, models, streams, views
 from craft_jax.errors import CheckpointError, ConfigError, DataError, Interrupted, TrainingStopped
 from craft_jax.evaluation import correctness, evaluate
 from craft_jax.runs import checkpoint, results
@@ -22,6 +23,7 @@ from craft_jax.training.step import (
     begin,
     histogram,
     init_state,
+    initial,
     jit_step,
     make_optimizer,
     make_run,
@@ -44,6 +46,24 @@ def one_step(config, digits, teacher_variables=(), teacher_model=None):
 def teacher(digits):
     model = models.build("tiny", 10, dtype="float32", mean=digits.mean, std=digits.std)
     return model, model.init(jax.random.key(7), (1, 16, 16, 3))
+
+
+def test_kernels_held_as_a_gpu_reads_them_train_as_any(make_config, digits, monkeypatch):
+    found = {}
+    for platform in ("none", "cpu"):
+        monkeypatch.setattr(mesh, "_NVIDIA", (platform,))  # a CPU has other orders too
+        run = make_run(make_config("erm"), digits, None, 12)
+        fresh, abstract = initial(run, digits)
+        state = jax.device_put(jax.device_get(fresh()), jax.tree.map(lambda x: x.sharding, abstract))
+        state = mesh.hold(state)  # as restored
+        batch = batches.Batches(digits, run.config.batch_size, 0, run.mesh)(0)
+        state, metrics = jit_step(run, state)(state, (), batch)
+        found[platform] = jax.device_get((state, metrics))
+        for kernel in (state["student"]["params"], state["optimizer"][1][0].trace["student"]):
+            order = kernel["stem_conv"]["kernel"].format.layout.major_to_minor
+            assert order == ((3, 0, 1, 2) if platform == "cpu" else (0, 1, 2, 3))
+        assert fresh()["student"]["params"]["stem_conv"]["kernel"].format.layout.major_to_minor == order
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *found.values())
 
 
 def test_optimizer_is_sgd_with_coupled_decay_momentum_and_a_cosine(make_config):
