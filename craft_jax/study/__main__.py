@@ -90,10 +90,7 @@ def _parse(argv):
         faults.append(f"--jobs: {options.jobs}; allowed: at least 1")
     if options.minutes is not None and not options.minutes > 0:
         faults.append(f"--minutes: {options.minutes}; allowed: above 0")
-    if options.cluster and (options.jobs > 1 or options.minutes is not None):
-        faults.append(
-            "--jobs, --minutes: of this machine alone; allowed: --cluster.array_parallelism, .timeout_min"
-        )
+    faults += cluster.faults(options)
     if faults:
         raise ConfigError("\n".join(faults))
     return options, everywhere

@@ -29,19 +29,39 @@ from craft_jax.errors import ConfigError, Interrupted
 from craft_jax.study import job, progress, runner
 from craft_jax.study.process import shares
 
-# As submitit names them; those of the second kind are SLURM's alone.
-_OPTIONS = {"timeout_min": int, "gpus_per_node": int, "cpus_per_task": int, "mem_gb": float}
-_SLURM_OPTIONS = {"partition": str, "account": str, "qos": str, "constraint": str, "array_parallelism": int}
+# {submitit's name: (type, meaning)}; those of the second kind are SLURM's alone.
+_OPTIONS = {
+    "timeout_min": (int, "its time limit; after it the run goes on in another turn (default: 60)"),
+    "gpus_per_node": (int, "its GPUs"),
+    "cpus_per_task": (int, "its processors"),
+    "mem_gb": (float, "its memory"),
+}
+_SLURM_OPTIONS = {
+    "partition": (str, "where it runs"),
+    "account": (str, "whom it is charged to"),
+    "qos": (str, "its quality of service"),
+    "constraint": (str, "features that its node must have"),
+    "array_parallelism": (int, "how many of an array run at once, at most (default: 256)"),
+}
+_MINUTES = 60
 _MOST_TIMEOUTS = 100  # of a job; then something is wrong
 
 
 def add_arguments(parser):
     """Give a command's parser --cluster and its options."""
-    parser.add_argument("--cluster", choices=("slurm", "local"), help="submit the runs as jobs, and return")
-    group = parser.add_argument_group("with --cluster, for each job (the names are submitit's)")
-    for key, kind in (_OPTIONS | _SLURM_OPTIONS).items():
-        default = 60 if key == "timeout_min" else None
-        group.add_argument(f"--cluster.{key}", type=kind, default=default, metavar=kind.__name__)
+    parser.add_argument("--cluster", choices=("slurm", "local"), help="submit the runs as jobs, one each")
+    group = parser.add_argument_group("of each job, with --cluster")
+    for key, (kind, meaning) in (_OPTIONS | _SLURM_OPTIONS).items():
+        group.add_argument(f"--cluster.{key}", type=kind, metavar="VALUE", help=meaning)
+
+
+def faults(options):
+    """What is wrong with parsed options, in words."""
+    given = [key for key in vars(options) if key.startswith("cluster.") and vars(options)[key] is not None]
+    if given and not options.cluster:
+        yield f"--{given[0]}: allowed with --cluster"
+    if options.cluster and (options.jobs > 1 or options.minutes is not None):
+        yield "--jobs, --minutes: allowed without --cluster; it has .array_parallelism and .timeout_min"
 
 
 def check(cluster):
@@ -130,6 +150,7 @@ def _submit(runs, dependency, kept, options, everywhere):
     if not runs:
         return {}
     given = {key: vars(options)[f"cluster.{key}"] for key in _OPTIONS}  # None where it is not
+    given["timeout_min"] = given["timeout_min"] or _MINUTES
     given |= {f"slurm_{key}": vars(options)[f"cluster.{key}"] for key in _SLURM_OPTIONS}
     given |= {"slurm_dependency": dependency or None, "slurm_additional_parameters": {"requeue": True}}
     parts = shares(len(runs)) if options.cluster == "local" else [({}, None)] * len(runs)

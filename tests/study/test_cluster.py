@@ -15,7 +15,7 @@ import pytest
 from craft_jax import files
 from craft_jax.errors import CraftError
 from craft_jax.study import __main__ as command
-from craft_jax.study import job, plan
+from craft_jax.study import job, plan, process
 from tests.study import test_study
 
 pytest.importorskip("submitit", reason="requirements-cluster.txt is not installed")
@@ -43,7 +43,11 @@ import json, os, signal, sys, time
 workdir, arm = sys.argv[1:]
 begun = os.path.join(workdir, "begun")
 first = not os.path.exists(begun)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+def save(*_):
+    open(os.path.join(workdir, "saved"), "w").close()
+    sys.exit(75)
+
+signal.signal(signal.SIGTERM, save)
 open(begun, "a").write(f"{sorted(os.sched_getaffinity(0))}\\\\n")
 if arm == "fails":
     sys.exit(3)
@@ -161,7 +165,9 @@ def test_what_is_missing_is_said(study, monkeypatch, capsys, tmp_path):
     assert "pip install -r requirements-cluster.txt" in capsys.readouterr().err
     assert study("--cluster=slurm", "--cluster.colour=red", "--jobs=2") == 2
     said = capsys.readouterr().err
-    assert "--cluster.colour=red: unknown argument" in said and "--jobs, --minutes: of this machine" in said
+    assert "--cluster.colour=red: unknown argument" in said and "--jobs, --minutes: allowed without" in said
+    assert study("--cluster.partition=gpu") == 2
+    assert "--cluster.partition: allowed with --cluster" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -190,35 +196,37 @@ def test_a_job_does_its_own_run_alone(in_a_job, tmp_path):
         in_a_job("a,fails", "fails/seed0")
 
 
-@pytest.mark.parametrize(("state", "again"), [("RUNNING", True), ("COMPLETING", False)])
-def test_a_preempted_job_queues_itself_again_unless_it_was_cancelled(in_a_job, slurm, tmp_path, state, again):
-    """SIGUSR2 is submitit's sign to do so: the run has saved when it gets to it."""
+@pytest.mark.parametrize(
+    ("number", "state", "again"),
+    [
+        (signal.SIGUSR2, "RUNNING", True),  # ahead of the time limit
+        (signal.SIGTERM, "RUNNING", True),  # preempted, with time to leave
+        (signal.SIGTERM, "COMPLETING", False),  # cancelled, or queued again by SLURM itself
+    ],
+)
+def test_a_preempted_job_saves_and_queues_itself_again(in_a_job, slurm, tmp_path, number, state, again):
+    """SIGUSR2 is submitit's sign to do so."""
     (slurm / "queue").write_text(f"7_0 RUNNING\n7_1 {state}\n")
-    heard, begun = [], tmp_path / "out" / "slow" / "seed0" / "begun"
+    place, heard = tmp_path / "out" / "slow" / "seed0", []
 
-    def signalled(*_):
-        assert begun.exists()
-        os.kill(os.getpid(), signal.SIGUSR2)
+    def send():
+        while not (place / "begun").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
 
-    def submitits(*_):
-        heard.append(time.monotonic())
-
-    before = [signal.signal(signal.SIGUSR2, submitits), signal.signal(signal.SIGALRM, signalled)]
-    signal.setitimer(signal.ITIMER_REAL, 2.0)
+    threading.Thread(target=send, daemon=True).start()
+    before = signal.signal(signal.SIGUSR2, lambda *_: heard.append((place / "saved").exists()))
     try:
-        with pytest.raises(CraftError, match="ended with status 75"):  # submitit would have left before
+        with pytest.raises(CraftError, match="ended with status 75"):  # submitit's own would not return
             in_a_job("slow", "slow/seed0")
     finally:
-        signal.signal(signal.SIGUSR2, before[0]), signal.signal(signal.SIGALRM, before[1])
-    assert len(heard) == again
+        signal.signal(signal.SIGUSR2, before)
+    assert heard == [True] * again
 
 
 def test_a_run_leaves_the_signal_to_the_study(tmp_path):
-    from craft_jax.study.process import Process
-
-    running = Process(
-        [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"], tmp_path, {}, None
-    )
+    wait = "import time; print(1, flush=True); time.sleep(60)"
+    running = process.Process([sys.executable, "-c", wait], tmp_path, {}, None)
     while not (tmp_path / "log.txt").read_text():
         time.sleep(0.02)
     os.kill(running._process.pid, signal.SIGUSR2)
