@@ -150,7 +150,8 @@ def _submit(runs, dependency, kept, options, everywhere):
     if not runs:
         return {}
     given = {key: vars(options)[f"cluster.{key}"] for key in _OPTIONS}  # None where it is not
-    given["timeout_min"] = given["timeout_min"] or _MINUTES
+    if given["timeout_min"] is None:
+        given["timeout_min"] = _MINUTES  # submitit's own default is 5
     given |= {f"slurm_{key}": vars(options)[f"cluster.{key}"] for key in _SLURM_OPTIONS}
     given |= {"slurm_dependency": dependency or None, "slurm_additional_parameters": {"requeue": True}}
     parts = shares(len(runs)) if options.cluster == "local" else [({}, None)] * len(runs)
