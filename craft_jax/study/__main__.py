@@ -8,8 +8,8 @@ of one seed come before the next seed. Then: python -m craft_jax.report DIR --ou
 cluster
   --cluster=slurm submits the runs as jobs, through submitit (requirements-cluster.txt), and returns; the same
   command tells which are queued, running and done, and submits what has neither a result nor a job. A teacher
-  is trained by one job, and the runs that share it begin after that. A job that is preempted, or at its time
-  limit, saves its run and queues itself again. Its words are in DIR/.cluster, the run's own in log.txt.
+  is trained by one job, and the runs that share it begin after that. A job at its time limit, or preempted
+  with a grace time, saves its run and queues itself again. What it says is in DIR/.cluster.
   --cluster=local tries that out on this machine: all at once, and it waits.
 
 overrides

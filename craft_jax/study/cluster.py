@@ -6,10 +6,12 @@ was killed between sbatch and its note), the second job waits for the first one'
 and finds it done. Of runs that ask for one teacher the first trains it; the others are an array of their own,
 which begins when the first one's job has ended.
 
-What is promised on preemption: 90 s before its time limit, and where it is preempted, a job gets a signal.
-The run saves the step under way, and the job queues itself again: so a run may take longer than the limit, up
-to a hundred times. A job that failed or was cancelled (scancel) ends; the next command submits its run again,
-which goes on where it was saved. So it does where SLURM preempts by cancelling at once, without GraceTime.
+What is promised on preemption: 90 s before its time limit, and where it is preempted with a grace time
+(SLURM's GraceTime), a job gets a signal. The run saves the step under way, and the job queues itself again:
+so a run may take longer than the limit, up to a hundred times. Without a grace time SLURM kills the job,
+and queues it again by itself (PreemptMode=REQUEUE): the steps since the last checkpoint are lost. A job
+that failed, was cancelled (scancel) or preempted by cancelling ends; the next command submits its run
+again, which goes on.
 
 DIR/.cluster/jobs.json          which job each run is
 DIR/.cluster/JOB_0_log.err      what a job said; the run's own output is in DIR/ARM/seedN/log.txt
