@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 # Linux tells the process when the study dies (PR_SET_PDEATHSIG is 1). Asked for by a program that becomes the
-# run: a function between fork and exec can deadlock in a process with JAX's threads.
-_TOLD = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
+# run: a function between fork and exec can deadlock in a process with JAX's threads. SIGUSR2 is for a study
+# that is a job of SLURM: sent to all processes of the job, it would end the run.
+_TOLD = (
+    "import ctypes, os, signal, sys; signal.signal(signal.SIGUSR2, signal.SIG_IGN); "
+    "ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 class Process:

@@ -3,11 +3,12 @@
 import datetime
 import json
 import statistics
+from collections import Counter
 from pathlib import Path
 
 from craft_jax import files
 
-DONE, RUNNING, FAILED, WAITING = "done", "running", "failed", "-"
+DONE, RUNNING, QUEUED, FAILED, WAITING = "done", "running", "queued", "failed", "-"
 
 
 def table(states, fractions):
@@ -41,13 +42,23 @@ def counts(states, seconds, jobs):
       seconds: what the runs that are left take, one after the other; None where nothing tells.
       jobs: how many run at once.
     """
-    tally = {state: sum(s == state for s in states.values()) for state in (DONE, RUNNING, FAILED, WAITING)}
     left = "time left not known yet"
     if seconds is not None:
         left = f"about {datetime.timedelta(seconds=round(seconds / jobs))} left"
+    return f"{tally(states)}; {left}"
+
+
+def tally(states):
+    """How many runs are in each state, in words.
+
+    Args:
+      states: as for `table`.
+    """
+    count = Counter(states.values())
+    queued = f"{count[QUEUED]} queued, " if count[QUEUED] else ""
     return (
-        f"{tally[DONE]} of {len(states)} done, {tally[RUNNING]} running, {tally[FAILED]} failed, "
-        f"{tally[WAITING]} to do; {left}"
+        f"{count[DONE]} of {len(states)} done, {count[RUNNING]} running, {queued}{count[FAILED]} failed, "
+        f"{count[WAITING]} to do"
     )
 
 

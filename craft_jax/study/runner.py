@@ -13,6 +13,7 @@ FAILED = 1  # the exit status where some runs failed
 _POLL, _SHOW = 0.2, 60.0  # seconds between looks at the processes, and between lines where nothing changed
 _GRACE = 60.0  # seconds that a run has to save and leave
 _MARGIN = 15.0  # and what is kept of --minutes for that
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # the last is submitit's (`study.job`)
 
 
 class Runner:
@@ -37,7 +38,7 @@ class Runner:
 
     def run(self):
         """Run until nothing is left, or time is up, or a signal comes; returns the exit status."""
-        before = {n: signal.signal(n, self._on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
+        before = {n: signal.signal(n, self._on_signal) for n in _SIGNALS}
         try:
             while self._step():
                 time.sleep(_POLL)

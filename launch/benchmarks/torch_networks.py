@@ -1,4 +1,4 @@
-"""The CIFAR ResNets and the losses of launch/benchmarks/torch.py, in PyTorch as one would write them there."""
+"""CIFAR ResNets and the losses of launch/benchmarks/torch.py, in PyTorch as one would write them there."""
 
 import jax
 import numpy as np

@@ -22,7 +22,7 @@ LOSSES = {"erm": 1e-6, "augmix": 1e-4, "kd": 1e-4, "attkd": 1e-4, "crd": 1e-6, "
 LOSSES["combined"] = 1e-3
 
 # Of the state, as a share of a leaf's largest entry: where rounding takes an activation over a ReLU's kink, a
-# gradient has one image's share more or less. Statistics, banks or draws of one device alone are off by far more.
+# gradient has one image's share more or less. Statistics, banks or draws of one device alone are off by more.
 STATE = 1e-2
 
 
