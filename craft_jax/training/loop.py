@@ -53,6 +53,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     with (
         interrupt.deferring() as defer,
         MetricWriter(workdir, start, config.log.tensorboard) as writer,
+        batches.ahead(start, steps, config.data.workers),
         bar(total=steps, initial=start) as progress,
     ):
         for before, done in spans(start, steps, steps_together(), periods):
