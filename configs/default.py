@@ -47,8 +47,7 @@ def _defaults():
     # "auto", where all images would have more than data.memory_gb; "always" or "never". Batches are the same
     # to the bit. Of TFDS's sets and folders, without data.cue; needs requirements-streaming.txt
     data.memory_gb = 0.0  # GiB; 0: half of this machine's memory. Above it images of an evaluation stream too
-    data.workers = -1  # processes that decode images that stream; -1: one a core, 32 at most; 0: none,
-    # but a thread
+    data.workers = 16  # processes that decode images that stream, one a core at most; 0: none, but a thread
     data.crop_padding = 4  # pixels of zero padding before the random crop
     data.flip = True  # random horizontal flip; never for digits
 

@@ -67,7 +67,7 @@ RANGES = {
     "data.validation": _NOT_NEGATIVE,
     "data.max_train": _NOT_NEGATIVE,
     "data.memory_gb": _NOT_NEGATIVE,
-    "data.workers": ("an integer of at least -1", lambda v: v >= -1),
+    "data.workers": _NOT_NEGATIVE,
     "data.crop_padding": _NOT_NEGATIVE,
     "teacher.seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
     "teacher.epochs": _POSITIVE,

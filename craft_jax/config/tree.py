@@ -60,7 +60,7 @@ _ADDED = {
     },
     "data": {
         **{"size": 0, "cue": "none", "cue_correlation": 0.9},
-        **{"streaming": "auto", "memory_gb": 0.0, "workers": -1},
+        **{"streaming": "auto", "memory_gb": 0.0, "workers": 16},
     },
     "kd": {"standardize": False},
     "contrastive": {"block": 0},

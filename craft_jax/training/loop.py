@@ -37,6 +37,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
 
     Raises:
       TrainingStopped: a loss, a gradient or the parameters were not finite.
+      DataError: an image that stays in its file cannot be read.
       Interrupted: a signal came; the last step is saved. An evaluation under way was given up, and is not
         in the metrics.
     """

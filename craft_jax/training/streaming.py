@@ -23,7 +23,6 @@ from craft_jax.mesh import put, put_share, share_of
 
 _ON_DEVICE = 2  # batches that lie there, to be trained on next
 _OF_A_WORKER = 1  # batches that a worker holds ready, beside the one it decodes
-_MOST_WORKERS = 32  # that are started unasked: each has a few hundred MB
 
 
 class Stream:
@@ -115,7 +114,7 @@ class _Shares:
 def count_of(workers):
     """How many processes decode under `config.data.workers`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores, _MOST_WORKERS) if workers < 0 else workers
+    return min(workers, cores)
 
 
 @contextlib.contextmanager

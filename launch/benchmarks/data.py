@@ -1,7 +1,7 @@
 """Images that stream beside the same images on the device: how fast they come, and how long a step waits.
 
     python launch/bench.py data [--method=craft] [--preset=cifar10_cpu] [--pictures=2048] [--side=64]
-                                [--workers=-1] [--seconds=60] [--json]
+                                [--workers=16] [--seconds=60] [--json]
 
 A folder of generated JPEGs (smooth, with noise, ten classes) is trained on at 32 pixels, as data.name=folder
 has it: once decoded and on the device (resident), once left in its files and decoded ahead by processes
@@ -46,7 +46,7 @@ SIDES = ("resident", "streamed")
 
 
 def main(argv):
-    arguments, config = setting.parse("data", __doc__, argv, pictures=2048, side=64, workers=-1)
+    arguments, config = setting.parse("data", __doc__, argv, pictures=2048, side=64, workers=16)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         draw(Path(folder), arguments.pictures, arguments.side)

@@ -20,7 +20,7 @@ from craft_jax import data, main, mesh
 from craft_jax.errors import DataError, Interrupted
 from craft_jax.mesh import make_mesh
 from craft_jax.runs import checkpoint
-from craft_jax.training import batches, interrupt, train
+from craft_jax.training import batches, interrupt, streaming, train
 from tests.training import test_processes as processes
 
 pytest.importorskip("grain", reason="requirements-streaming.txt is not installed")
@@ -85,7 +85,7 @@ def test_batches_are_those_of_the_images_in_memory(make, workers):
         assert_same(resident(0), streamed(0))  # out of turn
         assert_same(resident(9), streamed(9))
         np.testing.assert_array_equal(resident.labels(9), streamed.labels(9))
-        assert len(multiprocessing.active_children()) == workers
+        assert len(multiprocessing.active_children()) == streaming.count_of(workers)
     assert not multiprocessing.active_children()
     assert_same(resident(11), streamed(11))  # as a replay asks, step by step
     assert_same(resident.several(3, 5), streamed.several(3, 5))
@@ -210,7 +210,7 @@ def test_no_process_outlives_the_run(make, pictures, tmp_path, number):
     processes.wait_for_step(tmp_path, 9, run)
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     workers = [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
-    assert len(workers) == 2
+    assert len(workers) == streaming.count_of(2)
     if number == signal.SIGTERM:
         os.killpg(run.pid, number)
     else:
