@@ -86,7 +86,8 @@ def load(directory: str, size: int, streams: Callable[[int], bool] = lambda _: F
     if streams(len(found.paths) * size * size * 3):
         images = Encoded(_Files(root, found.paths, size), np.arange(len(found.paths)))
         parts = slice(found.train), slice(found.train, None)
-        unreadable = survey.look(*((images[part], labels[part]) for part in parts)).unreadable
+        whole = ((images[part], labels[part]) for part in parts)
+        unreadable = survey.look(*whole, tolerant=True).unreadable
     else:
         images, unreadable = decoded.images(root, found.paths, size)
     _tell(root, found.paths, unreadable)

@@ -24,7 +24,7 @@ class Facts(NamedTuple):
     Attributes:
       fingerprint: `statistics.fingerprint` of images, labels, images, labels.
       mean, std: `statistics.channel_statistics` of the first part's images.
-      unreadable: {row, counted through both parts: why}; such an image counts as zeros.
+      unreadable: {row, counted through both parts: why}; such an image counts as zeros. See `look`.
     """
 
     fingerprint: str
@@ -33,17 +33,23 @@ class Facts(NamedTuple):
     unreadable: dict[int, str]
 
 
-def look(train: tuple[Encoded, np.ndarray], other: tuple[Encoded, np.ndarray]) -> Facts:
-    """The Facts of two parts, each (images, labels (N,) int32)."""
+def look(
+    train: tuple[Encoded, np.ndarray], other: tuple[Encoded, np.ndarray], *, tolerant: bool = False
+) -> Facts:
+    """The Facts of two parts, each (images, labels (N,) int32).
+
+    Raises:
+      DataError: an image cannot be read; with `tolerant` it is among the unreadable ones.
+    """
     digest = hashlib.sha256()
     for images, labels in (train, other):
         digest.update(images.key.encode() + labels.astype("<i4").tobytes())
-    found: Any = kept.found(digest.hexdigest(), lambda: _pass(train, other))
+    found: Any = kept.found(digest.hexdigest(), lambda: _pass(train, other, tolerant))
     unreadable = {int(row): why for row, why in found["unreadable"].items()}
     return Facts(found["fingerprint"], tuple(found["mean"]), tuple(found["std"]), unreadable)
 
 
-def _pass(train, other):
+def _pass(train, other, tolerant):
     digest, sums, unreadable, before = hashlib.sha256(), Sums(), {}, 0
     total = len(train[0]) + len(other[0])
     with tqdm(total=total, desc="looking at all images", delay=1, leave=False, disable=None) as progress:
@@ -52,7 +58,7 @@ def _pass(train, other):
             each = max(1, _BLOCK // int(np.prod(images.shape[1:])))
             for start in range(0, len(images), each):
                 rows = np.arange(start, min(start + each, len(images)))
-                block, bad = images.readable(rows)
+                block, bad = images.readable(rows) if tolerant else (images[rows], {})
                 digest.update(block.data)
                 if images is train[0]:
                     sums.add(block)

@@ -568,6 +568,9 @@ def test_tfds_names_an_image_that_cannot_be_decoded(prepared, offline, tmp_path,
     monkeypatch.setattr(tfds, "decode", lambda encoded: 1 // 0)
     with pytest.raises(DataError, match=r"cannot be read: image 17 of train: .*by zero"):
         dataset.train_images.read(np.array([17]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    for _ in range(2):  # what failed is not kept
+        assert "cannot be read: image 0 of train: " in fails("cifar10", prepared[0], streaming="always")
 
 
 def test_tfds_needs_no_tensorflow_and_is_quiet(prepared):

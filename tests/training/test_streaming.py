@@ -53,7 +53,7 @@ def make(pictures, make_config):
 
     def make(streaming, **more):
         settings = {"data.name": "folder", "data.dir": str(pictures), "data.size": 16}
-        settings |= {"data.streaming": streaming, "data.workers": 0, "data.flip": True}
+        settings |= {"data.streaming": streaming, "data.workers": 0, "data.flip": True, "epochs": 2}
         return make_config("erm", **settings | more)
 
     return make
