@@ -1,6 +1,5 @@
 """Images that stay in their files: the batches, and the run, of the same images in memory."""
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -207,32 +206,41 @@ def test_no_process_outlives_the_run(make, pictures, tmp_path, number):
         text=True,
         start_new_session=True,
     )
-    processes.wait_for_step(tmp_path, 9, run)
-    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-    workers = [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
-    assert len(workers) == streaming.count_of(2)
-    if number == signal.SIGTERM:
-        os.killpg(run.pid, number)
-    else:
+    try:
+        processes.wait_for_step(tmp_path, 9, run)
+        workers = [child for child in children_of(run.pid) if is_worker(child)]
+        assert len(workers) == streaming.count_of(2)
+        if number == signal.SIGTERM:
+            os.killpg(run.pid, number)
+        else:
+            run.kill()
+        said = run.communicate(timeout=200)
+    finally:
         run.kill()
-    said = run.communicate(timeout=200)
     assert run.returncode == (75 if number == signal.SIGTERM else -9), said
     if number == signal.SIGTERM:
         (told,) = said[1].splitlines()
         assert "which is saved" in told
     until = time.monotonic() + 30
-    while alive(workers):
-        assert time.monotonic() < until, alive(workers)
+    while any(is_worker(child) for child in workers):
+        assert time.monotonic() < until
         time.sleep(0.1)
 
 
-def alive(children):
-    found = []
-    for child in children:
-        with contextlib.suppress(OSError):
-            if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():  # empty of one that is gone
-                found.append(child)
-    return found
+def children_of(pid):
+    """The processes that a process's threads started."""
+    return [
+        child
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def is_worker(pid):
+    try:
+        return "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()  # empty of one that is gone
+    except OSError:
+        return False
 
 
 def test_a_process_reads_the_rows_of_its_own_devices():
