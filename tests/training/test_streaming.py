@@ -95,6 +95,7 @@ def lines(place):
     return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_and_its_resume_within_an_epoch_are_those_of_the_images_in_memory(
     make, tmp_path, monkeypatch, capsys
 ):
