@@ -43,6 +43,11 @@ def _defaults():
     data.cue = "none"  # a spurious cue of a class on every image: "corner", a square, or "color", a tint;
     # test images are then met with it as in training, without it, and with another class's
     data.cue_correlation = 0.9  # probability in [0, 1] that it is the cue of the image's own class
+    data.streaming = "auto"  # whether training images stay in their files, to be decoded as they are met:
+    # "auto", where all images would have more than data.memory_gb; "always" or "never". Batches are the same
+    # to the bit. Of TFDS's sets and folders, without data.cue; needs requirements-streaming.txt
+    data.memory_gb = 0.0  # GiB; 0: half of this machine's memory. Above it images of an evaluation stream too
+    data.workers = 16  # processes that decode images that stream, one a core at most; 0: none, but a thread
     data.crop_padding = 4  # pixels of zero padding before the random crop
     data.flip = True  # random horizontal flip; never for digits
 

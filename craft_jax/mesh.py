@@ -79,6 +79,24 @@ def put_rows(
     return jax.make_array_from_callback(shape, sharding, lambda at: source[rows[at[: rows.ndim]]])
 
 
+def share_of(count: int, sharding: NamedSharding) -> Int[np.ndarray, " n"]:
+    """Which of the rows 0..count - 1 of an array the devices of this process hold, sorted."""
+    held = sharding.addressable_devices_indices_map((count,)).values()
+    return np.unique(np.concatenate([np.arange(count)[at] for at in held]))
+
+
+def put_share(
+    share: Shaped[np.ndarray, "n ..."], places: Int[np.ndarray, " n"], count: int, sharding: NamedSharding
+) -> Shaped[Array, "..."]:
+    """`put` of `count` rows, of which this process has those of its own devices (`share_of`) alone."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(share, sharding)
+    rows = np.arange(count)
+    return jax.make_array_from_callback(
+        (count, *share.shape[1:]), sharding, lambda at: share[np.searchsorted(places, rows[at[0]])]
+    )
+
+
 def fetch(tree: Any) -> Any:
     """A tree on the host, whole in every process. All must ask: what is split over them is gathered first,
     so that each device holds the whole of one such array for a moment."""

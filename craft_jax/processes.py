@@ -6,9 +6,9 @@ writes and prints; the others are silent but for a fault of their own. What is r
 a run goes on is read by the writer and told to the others, so that all decide alike.
 
 All of them must see the same files under the same paths: a shared file system is assumed, and not checked.
-Each holds the whole data set in memory. The number of processes is no part of a run: the same command
-resumes on another number, with the same batches, views and draws; sums over the batch are then taken in
-another order, so not to the bit.
+Each holds the whole data set in memory, but of images that stream it reads its share. The number of processes
+is no part of a run: the same command resumes on another number, with the same batches, views and draws; sums
+over the batch are then taken in another order, so not to the bit.
 
 A process that dies ends the run; it cannot come back into it, but the same command, given again, goes on
 from the last checkpoint. The others end with a message and status 76 once they miss it in a sum over all

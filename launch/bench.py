@@ -4,6 +4,7 @@
     python launch/bench.py gpu            # the step as compiled for an H100 that is not there
     python launch/bench.py step           # the step over its floor: the networks alone
     python launch/bench.py loop           # the training loop over the bare step
+    python launch/bench.py data           # images that stream beside images on the device
     python launch/bench.py evaluate       # an evaluation of 75 cells, cold and warm; --parts: its shares
     python launch/bench.py contrastive    # the contrastive loss in blocks beside all at once
     python launch/bench.py torch          # step and forward beside the same in PyTorch
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from any directory, installed or not
 
-BENCHMARKS = ("corruptions", "gpu", "step", "loop", "evaluate", "contrastive", "torch")
+BENCHMARKS = ("corruptions", "gpu", "step", "loop", "data", "evaluate", "contrastive", "torch")
 
 
 def main(argv=None):

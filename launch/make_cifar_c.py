@@ -179,7 +179,7 @@ def main(argv=None):
     options = parser.parse_args(argv)
     try:
         settings = {"name": options.data, "dir": options.data_dir, "size": options.size}
-        settings |= {"validation": 0, "max_train": 0, "cue": "none"}
+        settings |= {"validation": 0, "max_train": 0, "cue": "none", "streaming": "never", "memory_gb": 0.0}
         dataset = data.load(ConfigDict({"data": settings}))
         count = len(dataset.test_labels) if options.images is None else options.images
         names = tuple(options.names.split(","))

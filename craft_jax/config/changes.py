@@ -13,6 +13,7 @@ _DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.py"
 # Keys that change no figure of a result, and the seed, which is told beside it.
 _IRRELEVANT = (
     *("seed", "data.dir", "teacher.cache", "teacher.checkpoint", "compilation_cache"),
+    *("data.streaming", "data.memory_gb", "data.workers"),
     *("eval.teacher", "eval.batch_size", "eval.clean_every_epochs", "eval.reference"),
 )
 _IRRELEVANT_SECTIONS = ("log.", "checkpoint.")

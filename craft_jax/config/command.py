@@ -17,6 +17,7 @@ MODES = ("train", "eval")
 _PLACES = (
     *("data.dir", "eval.dir", "log.", "checkpoint.", "compilation_cache"),
     *("student.checkpoint", "teacher.checkpoint", "teacher.cache", "distributed."),
+    *("data.streaming", "data.memory_gb", "data.workers"),
 )
 EVAL_NAME = r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,99}"
 EVAL_NAME_MEANS = "1 to 100 of letters, digits and . _ = + -, the first a letter or digit"
@@ -32,7 +33,8 @@ modes
 again
   --from_results=FILE trains the run that a results.json, or a study's kept JSON file, records, and compares:
   inputs, parameters and figures, hash by hash. Where things lie may be set: --config.data.dir, .eval.dir,
-  .teacher.checkpoint, .teacher.cache and .student.checkpoint; also log.*, checkpoint.* and distributed.*.
+  .teacher.checkpoint, .teacher.cache and .student.checkpoint; also log.*, checkpoint.*, distributed.* and
+  data.streaming, .memory_gb and .workers.
   The same machine, number of devices and versions give the same bits on a CPU. A method or network of your
   own needs its file again, --config=FILE.
 

@@ -89,6 +89,7 @@ def _joint_faults(config):
             "config.data.size: 0; data.name=folder needs the side that pictures are resized to, at least "
             f"{corruptions.LEAST_SIDE}"
         )
+    yield from _streaming_faults(config)
     if config.eval.split == "validation" and not config.data.validation:
         yield (
             "config.eval.split: 'validation' with data.validation=0, which holds no images out; "
@@ -187,6 +188,17 @@ def _distributed_faults(config):
             yield f"config.distributed.processes: {count}; allowed with distributed.coordinator: at least 1"
     if not config.distributed.detect and process >= max(count, 1):
         yield f"config.distributed.process: {process}; allowed: less than distributed.processes={count}"
+
+
+def _streaming_faults(config):
+    """Rules of images that stay in their files."""
+    if config.data.streaming != "always":
+        return
+    if config.data.name not in data.STREAMED:
+        names = ", ".join(data.STREAMED)
+        yield f"config.data.streaming: 'always' with data.name={config.data.name}; allowed with it: {names}"
+    if config.data.cue != "none":
+        yield f"config.data.streaming: 'always' with data.cue={config.data.cue}; allowed with it: none"
 
 
 def _source_faults(config):

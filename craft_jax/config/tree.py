@@ -9,6 +9,7 @@ import ml_collections
 FREE_KEYS = (
     *("eval.", "data.dir", "log.", "checkpoint.", "views.allow_overlap"),
     *("teacher.cache", "teacher.checkpoint", "compilation_cache", "distributed."),
+    *("data.streaming", "data.memory_gb", "data.workers"),
 )
 
 # Keys that say what a trained network is, as the teacher's run has them: what its cache is named by.
@@ -57,7 +58,10 @@ _ADDED = {
         "combined": {"methods": ["kd", "crd"]},
         "distributed": {"detect": False, "processes": 0, "process": 0, "coordinator": ""},
     },
-    "data": {"size": 0, "cue": "none", "cue_correlation": 0.9},
+    "data": {
+        **{"size": 0, "cue": "none", "cue_correlation": 0.9},
+        **{"streaming": "auto", "memory_gb": 0.0, "workers": 16},
+    },
     "kd": {"standardize": False},
     "contrastive": {"block": 0},
     "eval": {

@@ -1,34 +1,53 @@
-"""Where images come from: one function from the config to arrays in memory."""
+"""Where images come from: one function from the config to a data set."""
 
+import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from craft_jax.data import cues, digits, folder, npz, shrink, tfds
-from craft_jax.data.dataset import Dataset, Source, absent, make
+from craft_jax import files
+from craft_jax.data import cues, digits, folder, npz, shrink, tfds, tfds_encoded
+from craft_jax.data.dataset import Dataset, Images, Source, absent, make
+from craft_jax.data.encoded import Encoded
 from craft_jax.data.records import DataRecord, class_names, current, record
 from craft_jax.errors import DataError
 
-__all__ = ["CUES", "NAMES", "OWN", "REGISTRY", "DataRecord", "Dataset", "absent", "class_names", "current"]
-__all__ += ["load", "record"]
+__all__ = ["CUES", "NAMES", "OWN", "REGISTRY", "STREAMED", "STREAMING", "DataRecord", "Dataset", "Encoded"]
+__all__ += ["Images", "absent", "class_names", "current", "load", "record"]
+
+Streams = Callable[[int], bool]  # of the bytes that the images would have: whether they stay in their files
 
 
-def _of_own_size(name: str, load: Callable[[str], Source]) -> Callable[[str, int], Source]:
-    return lambda directory, size: shrink.shrunk(name, load(directory), size)
+def _never(size: int) -> bool:
+    return False
 
 
-# name -> loader(directory, size) -> Source. The meaning of `directory` is each loader's own; images that have
-# a size of their own are shrunk to `size`, 0 for none.
+def _of_own_size(name: str, load: Callable[[str, Streams], Source]) -> Callable[[str, int, Streams], Source]:
+    def loader(directory: str, size: int, streams: Streams = _never) -> Source:
+        return shrink.shrunk(name, load(directory, streams), size)
+
+    return loader
+
+
+def _tfds(name: str, directory: str, streams: Streams) -> Source:
+    of = tfds_encoded if streams(tfds_encoded.BYTES) else tfds
+    return of.load(name, directory)
+
+
+# name -> loader(directory, size, streams) -> Source. The meaning of `directory` is each loader's own; images
+# that have a size of their own are shrunk to `size`, 0 for none.
 REGISTRY = {
-    "digits": _of_own_size("digits", digits.load),
-    "cifar10": _of_own_size("cifar10", partial(tfds.load, "cifar10")),
-    "cifar100": _of_own_size("cifar100", partial(tfds.load, "cifar100")),
-    "npz": _of_own_size("npz", npz.load),
+    "digits": _of_own_size("digits", lambda directory, _: digits.load(directory)),
+    "cifar10": _of_own_size("cifar10", partial(_tfds, "cifar10")),
+    "cifar100": _of_own_size("cifar100", partial(_tfds, "cifar100")),
+    "npz": _of_own_size("npz", lambda path, _: npz.load(path)),
     "folder": folder.load,
 }
 NAMES = tuple(REGISTRY)
 OWN = ("npz", "folder")  # what is behind these names is the user's: `data.dir` says which data set it is
 CUES = cues.KINDS
+STREAMING = ("auto", "always", "never")
+STREAMED = ("cifar10", "cifar100", "folder")  # which can be read an image at a time
 
 
 def load(config: Any) -> Dataset:
@@ -39,15 +58,30 @@ def load(config: Any) -> Dataset:
     the others are cut down to that many. With `config.data.size` above 0 all images, of the test set too, are
     shrunk to that side (`shrink.shrink`; of a folder, cropped and resized) before anything else, and a
     spurious `config.data.cue` drawn on them (`cues.mark`), so that every fingerprint is of what the networks
-    see.
+    see. `config.data.streaming` says whether the training images stay in their files (`Encoded`), which
+    changes nothing else about them.
 
     Raises:
       DataError: the name is unknown, the data missing or wrong, of a single class, or a size impossible.
     """
     if config.data.name not in REGISTRY:
         raise DataError(f"data.name is {config.data.name!r}; it must be one of: {', '.join(NAMES)}")
-    source = REGISTRY[config.data.name](config.data.dir, config.data.size)
+    budget = int(config.data.memory_gb * 2**30) or files.memory() // 2
+    streams = partial(_streams, config, budget)
+    source = REGISTRY[config.data.name](config.data.dir, config.data.size, streams)
     cue = None
     if config.data.cue != "none":
         source, cue = cues.mark(source, config.data.cue, config.data.cue_correlation)
-    return make(config.data.name, source, config.data.validation, config.data.max_train, cue)
+    return make(config.data.name, source, config.data.validation, config.data.max_train, cue, budget)
+
+
+def _streams(config, budget, size):
+    chosen, can = config.data.streaming, config.data.cue == "none"
+    if chosen == "never" or not can or (chosen == "auto" and size <= budget):
+        return False
+    if not importlib.util.find_spec("grain"):
+        raise DataError(
+            f"config.data.streaming: {chosen!r}: images of {size} bytes stream (data.memory_gb), which needs "
+            "Grain: pip install -r requirements-streaming.txt"
+        )
+    return True

@@ -1,13 +1,16 @@
 """What a data set is once loaded: uint8 images with labels, and the numbers about them."""
 
-import hashlib
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from craft_jax.data import survey
+from craft_jax.data.encoded import Encoded
+from craft_jax.data.statistics import channel_statistics, fingerprint
 from craft_jax.errors import DataError
+
+Images = np.ndarray | Encoded  # (N, H, W, 3) uint8, in memory or in their files
 
 # Which training images are held out never depends on config.seed: tuning runs of every seed, and
 # the teacher they share, must agree on what they have not seen.
@@ -20,7 +23,7 @@ class Source(NamedTuple):
     """What a loader returns, before the validation split.
 
     Attributes:
-      train_images: (N, H, W, 3) uint8.
+      train_images: (N, H, W, 3) uint8, in memory or `Encoded`; those of the test set alike.
       train_labels: (N,) integers in 0..num_classes - 1.
       test_images, test_labels: the same for the test set.
       num_classes: K.
@@ -29,9 +32,9 @@ class Source(NamedTuple):
       classes: names of the K classes; empty where the data has none.
     """
 
-    train_images: np.ndarray
+    train_images: Images
     train_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: Images
     test_labels: np.ndarray
     num_classes: int
     mean: tuple[float, float, float] | None = None
@@ -48,7 +51,7 @@ class Evaluated(NamedTuple):
       split: "test" or "validation".
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     split: str
 
@@ -86,7 +89,7 @@ class Cue(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set in memory; its arrays are read-only.
+    """A data set; its arrays are read-only. Images that stream are `Encoded` in their place.
 
     Attributes:
       name: what `config.data.name` says.
@@ -104,11 +107,11 @@ class Dataset:
     """
 
     name: str
-    train_images: np.ndarray
+    train_images: Images
     train_labels: np.ndarray
-    test_images: np.ndarray
+    test_images: Images
     test_labels: np.ndarray
-    validation_images: np.ndarray
+    validation_images: Images
     validation_labels: np.ndarray
     num_classes: int
     mean: tuple[float, float, float]
@@ -136,25 +139,31 @@ class Dataset:
         return Evaluated(self.test_images, self.test_labels, "test")
 
 
-def make(name: str, source: Source, validation: int, max_train: int = 0, cue: Cue | None = None) -> Dataset:
+def make(
+    name: str, source: Source, validation: int, max_train: int = 0, cue: Cue | None = None, budget: int = 0
+) -> Dataset:
     """The data set `name` from what its loader returned, `validation` training images held out.
 
     Of those that are not held out `max_train` at most are trained on, 0 for all: which are held out does not
-    depend on it. `cue` is that of the source's images (`cues.mark`), None without.
+    depend on it. `cue` is that of the source's images (`cues.mark`), None without. Where training images are
+    `Encoded` the others are decoded if they have `budget` bytes at most.
 
     Raises:
       DataError: `validation` is not an integer in 0..N - 1, or all training images are of one class.
     """
     _check_validation(name, len(source.train_images), validation)
-    train = [source.train_images, source.train_labels.astype(np.int32)]
-    test = [source.test_images, source.test_labels.astype(np.int32)]
-    whole, count = fingerprint(*train, *test), len(source.train_images)
+    train = (source.train_images, source.train_labels.astype(np.int32))
+    test = (source.test_images, source.test_labels.astype(np.int32))
+    streams, count = isinstance(source.train_images, Encoded), len(source.train_images)
+    describe = survey.look if streams else _describe
+    whole = used = describe(train, test)
     held_out, kept = validation_split(count, int(validation))
-    held = [array[held_out] for array in train]
+    held = _rows(train, held_out)
     if max_train:
         kept = subset(count, kept, max_train)
     if len(kept) < count:
-        train = [array[kept] for array in train]
+        train = _rows(train, kept)
+        used = describe(train, held if validation else test)
     if len(np.unique(train[1])) < 2:
         only = source.classes[train[1][0]] if source.classes else train[1][0]
         raise DataError(
@@ -163,10 +172,10 @@ def make(name: str, source: Source, validation: int, max_train: int = 0, cue: Cu
         )
     mean, std = source.mean, source.std
     if mean is None or std is None:
-        mean, std = channel_statistics(train[0])
-    arrays = [np.ascontiguousarray(array) for array in (*train, *test, *held)]
-    for array in arrays:
-        array.setflags(write=False)
+        mean, std = (used.mean, used.std) if streams else channel_statistics(train[0])
+    if streams and test[0].nbytes + held[0].nbytes <= budget:  # evaluations decode them again and again
+        test, held = ((np.asarray(images), labels) for images, labels in (test, held))
+    arrays = [_read_only(array) for array in (*train, *test, *held)]
     if cue:
         validation_marks = Marks(*(array[held_out] for array in cue.marks["train"]))
         cue = cue._replace(marks={"test": cue.marks["test"], "validation": validation_marks})
@@ -178,11 +187,31 @@ def make(name: str, source: Source, validation: int, max_train: int = 0, cue: Cu
         num_classes=int(source.num_classes),
         mean=mean,
         std=std,
-        fingerprint=whole if len(kept) == count else fingerprint(*train, *(held if validation else test)),
-        source_fingerprint=whole,
+        fingerprint=used.fingerprint,
+        source_fingerprint=whole.fingerprint,
         cue=cue,
         classes=source.classes,
     )
+
+
+class _Described(NamedTuple):
+    fingerprint: str
+
+
+def _describe(train, other):
+    return _Described(fingerprint(*train, *other))
+
+
+def _rows(part, index):
+    images, labels = part
+    return images.rows(index) if isinstance(images, Encoded) else images[index], labels[index]
+
+
+def _read_only(array):
+    if isinstance(array, np.ndarray):
+        array = np.ascontiguousarray(array)
+        array.setflags(write=False)
+    return array
 
 
 def _check_validation(name, count, validation):
@@ -216,34 +245,6 @@ def subset(count: int, kept: np.ndarray, max_train: int) -> np.ndarray:
 def absent(labels: np.ndarray, num_classes: int) -> list[int]:
     """The classes of 0..K-1 that no label names."""
     return np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0).tolist()
-
-
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of (N, H, W, 3) uint8 images, on the scale [0, 1].
-
-    Integer sums, so that every platform gets the same numbers. The deviation is at least 1/255,
-    since models divide by it.
-    """
-    n = images[..., 0].size
-    sums, squares = [0, 0, 0], [0, 0, 0]
-    for start in range(0, len(images), 1024):  # a block at a time: the copies are eight times as large
-        block = images[start : start + 1024].reshape(-1, 3).astype(np.int64)
-        for c in range(3):
-            sums[c] += int(block[:, c].sum())
-            squares[c] += int((block[:, c] ** 2).sum())
-    mean = tuple(s / (255 * n) for s in sums)
-    std = tuple(max(math.sqrt(n * q - s * s) / n, 1.0) / 255 for s, q in zip(sums, squares, strict=True))
-    return mean, std
-
-
-def fingerprint(*arrays: np.ndarray) -> str:
-    """sha256 in hex over each array's dtype, shape and bytes (little-endian, C order), in turn."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def foreign(labels: np.ndarray, dataset: Dataset) -> str | None:

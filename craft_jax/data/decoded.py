@@ -19,10 +19,11 @@ import PIL
 from tqdm import tqdm
 
 from craft_jax import files, pictures
+from craft_jax.data import kept as cache
 from craft_jax.errors import CheckpointError, DataError
 
 # What `pictures.read` does to a file: a change makes what was kept another's.
-_RULES = f"2, Pillow {PIL.__version__}"
+RULES = f"2, Pillow {PIL.__version__}"
 
 
 def images(root: Path, paths: Sequence[PurePosixPath], size: int) -> tuple[np.ndarray, dict[int, str]]:
@@ -41,9 +42,9 @@ def images(root: Path, paths: Sequence[PurePosixPath], size: int) -> tuple[np.nd
     if needed > files.memory():
         raise DataError(
             f"data.size is {size}: {len(paths)} pictures would have {needed} bytes; this machine has "
-            f"{files.memory()} of memory"
+            f"{files.memory()} of memory. --config.data.streaming=always leaves them in their files"
         )
-    key, kept = _key(root, paths, size), _kept(root, size)
+    key, kept = key_of(root, paths, size), _kept(root, size)
     if kept and (found := _read(kept, key)):
         return found
     made, unreadable = _decode(root, paths, size)
@@ -55,18 +56,12 @@ def images(root: Path, paths: Sequence[PurePosixPath], size: int) -> tuple[np.nd
 
 def _kept(root, size):
     """Where they are kept, less the ending; None where there is no home."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    name = hashlib.sha256(os.fsencode(f"{root}\n{size}")).hexdigest()[:16]
-    return base / "craft_jax" / "images" / name
+    return cache.place("images", hashlib.sha256(os.fsencode(f"{root}\n{size}")).hexdigest()[:16])
 
 
-def _key(root, paths, size):
+def key_of(root: Path, paths: Sequence[PurePosixPath], size: int) -> str:
     """What the images are of: a change of any file's name, size or time changes it."""
-    digest = hashlib.sha256(os.fsencode(f"{_RULES}\n{root}\n{size}\n"))
+    digest = hashlib.sha256(os.fsencode(f"{RULES}\n{root}\n{size}\n"))
     for path in paths:
         try:
             stat = (root / path).stat()

@@ -9,6 +9,7 @@ val, and words.txt names its classes. Class names are in Unicode's NFC: a Mac's 
 import os
 import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -16,8 +17,9 @@ import numpy as np
 
 from craft_jax import pictures
 from craft_jax.corruptions import LEAST_SIDE
-from craft_jax.data import decoded
+from craft_jax.data import decoded, survey
 from craft_jax.data.dataset import Source
+from craft_jax.data.encoded import Encoded
 from craft_jax.errors import DataError, printable
 
 TEST_SHARE = 5  # where no test set is given: one of so many pictures of a class
@@ -48,11 +50,26 @@ class Listed(NamedTuple):
     classes: tuple[str, ...]
 
 
-def load(directory: str, size: int) -> Source:
+class _Files:
+    """An `encoded.Reader` of pictures, by their place in a list of paths."""
+
+    def __init__(self, root: Path, paths: list[PurePosixPath], size: int):
+        self.key, self.shape = decoded.key_of(root, paths, size), (size, size, 3)
+        self._root, self._paths = root, list(map(str, paths))  # there may be a million, to be pickled
+
+    def read(self, numbers):
+        side = self.shape[0]
+        made = np.empty((len(numbers), *self.shape), np.uint8)
+        for i, number in enumerate(numbers):
+            made[i] = pictures.read(self._root / self._paths[number], side, side)
+        return made
+
+
+def load(directory: str, size: int, streams: Callable[[int], bool] = lambda _: False) -> Source:
     """The pictures below `directory` at `size` x `size` pixels, as `pictures.read` makes them.
 
-    Decoded once, they are kept for the next time (`decoded`). Those that cannot be read are listed and left
-    out.
+    Decoded once, they are kept for the next time (`decoded`); or they stay in their files, where `streams`
+    says so of the bytes they would have. Those that cannot be read are listed and left out.
 
     Raises:
       DataError: another layout, a symbolic link that leads out, a size below 16, a class without a picture,
@@ -65,16 +82,23 @@ def load(directory: str, size: int) -> Source:
             f"least {LEAST_SIDE} pixels: --config.data.size=32"
         )
     found = listed(root)
-    images, unreadable = decoded.images(root, found.paths, size)
+    labels = np.array(found.labels, np.int32)
+    if streams(len(found.paths) * size * size * 3):
+        images = Encoded(_Files(root, found.paths, size), np.arange(len(found.paths)))
+        parts = slice(found.train), slice(found.train, None)
+        whole = ((images[part], labels[part]) for part in parts)
+        unreadable = survey.look(*whole, tolerant=True).unreadable
+    else:
+        images, unreadable = decoded.images(root, found.paths, size)
     _tell(root, found.paths, unreadable)
     readable = np.array([i for i in range(len(found.paths)) if i not in unreadable], np.int64)
-    labels = np.array(found.labels, np.int64)
     train, test = readable[readable < found.train], readable[readable >= found.train]
     _check_kept(root, found.classes, labels[train], len(test))
     if not unreadable:  # slices, which leave the images on the disk
         train, test = slice(0, found.train), slice(found.train, None)
+    take = images.rows if isinstance(images, Encoded) else images.__getitem__
     return Source(
-        images[train], labels[train], images[test], labels[test], len(found.classes), classes=found.classes
+        take(train), labels[train], take(test), labels[test], len(found.classes), classes=found.classes
     )
 
 

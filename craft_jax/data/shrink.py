@@ -1,9 +1,12 @@
 """Smaller images, by area means: a data set at a fraction of its cost."""
 
+import hashlib
+
 import numpy as np
 
 from craft_jax.corruptions import LEAST_SIDE
 from craft_jax.data.dataset import Source
+from craft_jax.data.encoded import Encoded, Reader
 from craft_jax.errors import DataError
 
 _BLOCK = 2**22  # values converted to float64 at a time: 32 MiB
@@ -32,8 +35,25 @@ def shrunk(name: str, source: Source, size: int) -> Source:
             f"data.size is {size}; the images of {name} are {height} by {width} pixels; allowed: 0 (as they "
             f"are) or {LEAST_SIDE} to {height}: images are only shrunk, and corruptions need {LEAST_SIDE}"
         )
-    images = {key: shrink(getattr(source, key), size) for key in ("train_images", "test_images")}
+    images = {key: _shrunk(getattr(source, key), size) for key in ("train_images", "test_images")}
     return source._replace(**images, mean=None, std=None)
+
+
+def _shrunk(images, size):
+    if isinstance(images, Encoded):
+        return images.through(lambda reader: _Shrunk(reader, size))
+    return shrink(images, size)
+
+
+class _Shrunk:
+    """The `encoded.Reader` of another's images, shrunk."""
+
+    def __init__(self, reader: Reader, size: int):
+        self.key = hashlib.sha256(f"shrunk to {size}\n{reader.key}".encode()).hexdigest()
+        self.shape, self._reader, self._size = (size, size, 3), reader, size
+
+    def read(self, numbers):
+        return shrink(self._reader.read(numbers), self._size)
 
 
 def shrink(images: np.ndarray, size: int) -> np.ndarray:

@@ -66,15 +66,19 @@ def load(name: str, directory: str) -> Source:
       DataError: the directory is missing, its data cannot be read, or there is neither data nor
         network.
     """
-    facts = SETS[name]
-    root = root_of(directory, "data.dir")
-    with quiet():
-        prepared = find(root, name) or _download(root, name)
-        with explained(prepared, "data.dir"):
-            train_images, train_labels = read(open_split(prepared, "train"), facts.num_classes)
-            test_images, test_labels = read(open_split(prepared, "test"), facts.num_classes)
+    facts, prepared = SETS[name], located(name, directory)
+    with quiet(), explained(prepared, "data.dir"):
+        train_images, train_labels = read(open_split(prepared, "train"), facts.num_classes)
+        test_images, test_labels = read(open_split(prepared, "test"), facts.num_classes)
     arrays = (train_images, train_labels, test_images, test_labels)
     return Source(*arrays, facts.num_classes, facts.mean, facts.std, names.KNOWN[name])
+
+
+def located(name: str, directory: str) -> Path:
+    """The directory of the prepared data set, as of `load`."""
+    root = root_of(directory, "data.dir")
+    with quiet():
+        return find(root, name) or _download(root, name)
 
 
 def root_of(directory: str, key: str) -> Path:
@@ -139,14 +143,14 @@ def read(source: Any, num_classes: int, count: int | None = None) -> tuple[np.nd
         for start in range(0, count, BLOCK):
             rows = range(start, min(start + BLOCK, count))
             for row, example in zip(rows, source.__getitems__(rows), strict=True):
-                images[row], labels[row] = _decode(example["image"]), example["label"]
+                images[row], labels[row] = decode(example["image"]), example["label"]
             progress.update(len(rows))
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"a label is outside 0..{num_classes - 1}")
     return images, labels
 
 
-def _decode(encoded: bytes) -> np.ndarray:
+def decode(encoded: bytes) -> np.ndarray:
     """One image, (32, 32, 3) uint8.
 
     Always with Pillow: TFDS takes OpenCV where there is one, and two JPEG decoders need not agree.

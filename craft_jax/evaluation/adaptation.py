@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from craft_jax import models
+from craft_jax import data, models
 from craft_jax.errors import ConfigError
 from craft_jax.evaluation.images import shown
 from craft_jax.mesh import replicated_on
@@ -177,7 +177,7 @@ def batches(count: int, size: int) -> Int[np.ndarray, "_ B"]:
 def logits_of(
     adapter: Adapter,
     networks: Sequence[tuple[Callable[..., Any], Any]],
-    images: UInt8[np.ndarray, "N H W 3"],
+    images: UInt8[data.Images, "N H W 3"],
     batch_size: int,
     mesh: Mesh,
     name: str | None = None,

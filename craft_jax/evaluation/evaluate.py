@@ -71,7 +71,7 @@ def predictor(model: models.Model, mesh: Mesh) -> Predict:
 
 def logits_of(
     networks: Sequence[Network],
-    images: UInt8[np.ndarray, "N H W 3"],
+    images: UInt8[data.Images, "N H W 3"],
     batch_size: int,
     mesh: Mesh,
     name: str | None = None,

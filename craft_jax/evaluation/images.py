@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from craft_jax import corruptions
+from craft_jax import corruptions, data
 from craft_jax.corruptions.ops import to_unit
 from craft_jax.mesh import put, put_rows, replicated_on, split_over
 
@@ -47,7 +47,7 @@ def _corrupted(images, index, name, group, severity):
 
 
 def shown(
-    images: UInt8[np.ndarray, "N H W 3"],
+    images: UInt8[data.Images, "N H W 3"],
     batches: Iterable[Int[np.ndarray, " B"]],
     mesh: Mesh,
     name: str | None = None,
@@ -56,7 +56,7 @@ def shown(
     """The images of each batch on the device, clean or corrupted.
 
     Args:
-      images: levels 0..255; may be memory-mapped.
+      images: levels 0..255; may be memory-mapped, or in their files.
       batches: which images each has, by their indices; all of one size, or each size compiles anew.
       mesh: a mesh with the one axis "data": a batch is split over it where it divides evenly.
       name, severity: a corruption to make here, or None for the images as they are.

@@ -94,7 +94,7 @@ def prepare(config: ConfigDict, dataset: data.Dataset) -> Targets:
 
 def clean_images(
     config: ConfigDict, dataset: data.Dataset, files: Shifted | None, split: str
-) -> tuple[UInt8[np.ndarray, "N H W 3"], Int[np.ndarray, " N"]]:
+) -> tuple[UInt8[data.Images, "N H W 3"], Int[np.ndarray, " N"]]:
     """Images and labels: the first `eval.max_examples` clean ones, no more than files have corrupted.
 
     Args:

@@ -30,7 +30,8 @@ def describe(run, workdir, dataset, teacher, steps):
         "method": config.method,
         "data": f"{dataset.name}, {len(dataset.train_labels)} training images, "
         + (f"{unused} held out, " if unused else "")
-        + f"{len(evaluated.labels)} for {evaluated.split}",
+        + f"{len(evaluated.labels)} for {evaluated.split}"
+        + ("; decoded as they are met" if isinstance(dataset.train_images, data.Encoded) else ""),
         "classes": _classes(dataset, evaluated),
         "student": f"{config.student.name} ({arithmetic(config)}), seed {config.seed}",
         "views": f"{seen} for the student, {taught} for the teacher" + made,

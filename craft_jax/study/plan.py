@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from craft_jax import data, methods
-from craft_jax.config import command, reader, rules, tree
+from craft_jax.config import changes, command, reader, rules, tree
 from craft_jax.errors import ConfigError
 from craft_jax.evaluation.robustness import METRICS
 from craft_jax.study.definition import Arm, Comparison, Study
@@ -246,7 +246,7 @@ def teacher_recipe(config: ConfigDict, fingerprint: str) -> dict:
 def trained_recipe(config: ConfigDict, fingerprint: str) -> dict:
     """The same of a trained teacher's own configuration."""
     flat = tree.flatten(config)
-    images = {key: flat[key] for key in flat if key.startswith("data.") and key != "data.dir"}
+    images = {key: flat[key] for key in flat if key.startswith("data.") and not changes.is_place(key)}
     if config.data.name in data.OWN:
         images["data"] = fingerprint
     return tree.teacher_recipe(config) | images

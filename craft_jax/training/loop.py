@@ -37,6 +37,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
 
     Raises:
       TrainingStopped: a loss, a gradient or the parameters were not finite.
+      DataError: an image that stays in its file cannot be read.
       Interrupted: a signal came; the last step is saved. An evaluation under way was given up, and is not
         in the metrics.
     """
@@ -53,6 +54,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     with (
         interrupt.deferring() as defer,
         MetricWriter(workdir, start, config.log.tensorboard) as writer,
+        batches.ahead(start, steps, config.data.workers),
         bar(total=steps, initial=start) as progress,
     ):
         for before, done in spans(start, steps, steps_together(), periods):

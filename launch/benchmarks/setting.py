@@ -38,14 +38,19 @@ class Frozen(NamedTuple):
     model: models.Model
 
 
-def parse(name, description, argv):
-    """(options, configuration) of the benchmarks that run a step; leaves with status 2 if one is wrong."""
+def parse(name, description, argv, **numbers):
+    """(options, configuration) of the benchmarks that run a step; leaves with status 2 if one is wrong.
+
+    `numbers` are further options, integers, by their defaults.
+    """
     parser = argparse.ArgumentParser(
         prog=f"bench.py {name}", description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--method", choices=methods.METHODS, default="craft")
     parser.add_argument("--preset", default="", help="of configs/METHOD.py; default: the paper's protocol")
     parser.add_argument("--seconds", type=float, default=60, help="to measure for, compiling not counted")
+    for option, default in numbers.items():
+        parser.add_argument(f"--{option}", type=int, default=default, help=f"default: {default}")
     parser.add_argument("--json", action="store_true", help="the figures as JSON in the last line")
     arguments = parser.parse_args(argv)
     try:

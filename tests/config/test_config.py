@@ -373,6 +373,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("precision", ["default", "highest"]),
         ("data.name", ["cifar10", "cifar100", "digits", "npz", "folder"]),
         ("data.cue", ["none", "corner", "color"]),
+        ("data.streaming", ["auto", "always", "never"]),
         ("student.name", models.REGISTRY),  # evaluated below: tests/conftest.py adds one
         ("teacher.name", models.REGISTRY),
         ("teacher.method", ["erm", "augmix"]),
@@ -418,6 +419,8 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("data.size", [-1, 1, 15], [0, 16, 32]),
         ("data.validation", [-1], [0, 5000]),
         ("data.max_train", [-1], [0, 2000]),
+        ("data.memory_gb", [-1.0], [0.0, 0.5]),
+        ("data.workers", [-2], [0, 8]),
         ("data.crop_padding", [-1], [0, 4]),
         ("data.cue_correlation", [-0.1, 1.1], [0.0, 0.5, 1.0]),
         ("teacher.epochs", [0], [1]),
@@ -589,6 +592,16 @@ def test_digits_are_never_flipped():
 def test_npz_needs_a_path():
     assert "npz" in faults_at(load(data__name="npz"), "data.dir")[0]
     assert faults(load(data__name="npz", data__dir="images.npz")) == []
+
+
+def test_what_cannot_stream_is_not_to_always():
+    (line,) = faults_at(load(data__name="digits", data__streaming="always"), "data.streaming")
+    assert "data.name=digits" in line and line.endswith("allowed with it: cifar10, cifar100, folder")
+    (line,) = faults_at(load(data__streaming="always", data__cue="color"), "data.streaming")
+    assert "data.cue=color" in line
+    for streaming in ("auto", "never"):
+        assert not faults_at(load(data__name="digits", data__streaming=streaming), "data.streaming")
+    assert not faults_at(load(data__streaming="always"), "data.streaming")
 
 
 def test_a_folder_needs_a_path_and_a_size():
@@ -920,6 +933,7 @@ def test_differences(key):
     free = key.split(".")[0] in ("eval", "log", "checkpoint", "distributed")
     free = free or key in ("data.dir", "views.allow_overlap", "teacher.cache", "teacher.checkpoint")
     free = free or key == "compilation_cache"  # where programs are kept
+    free = free or key in ("data.streaming", "data.memory_gb", "data.workers")  # where images are
     lines = tree.differences(old, new)
     if free:
         assert lines == []

@@ -20,16 +20,18 @@ from ml_collections import ConfigDict
 from craft_jax import data, main
 from craft_jax.data import dataset, digits, npz, tfds
 from craft_jax.errors import DataError
+from craft_jax.mesh import make_mesh
 from craft_jax.report import __main__ as report
 from craft_jax.runs import predict
+from craft_jax.training.batches import Batches
 
 ROOT = Path(__file__).resolve().parents[2]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def load(name, directory="", validation=0, max_train=0, size=0, **more):
+def load(name, directory="", validation=0, max_train=0, size=0, streaming="never", **more):
     section = {"name": name, "dir": str(directory), "validation": validation, "max_train": max_train}
-    section |= {"size": size, "cue": "none"}
+    section |= {"size": size, "cue": "none", "streaming": streaming, "memory_gb": 0.0}
     return data.load(ConfigDict({"data": section, **more}))
 
 
@@ -531,12 +533,44 @@ logging.set_verbosity(logging.INFO)  # as absl.app.run leaves it
 start = time.time()
 try:
     section = dict(name="cifar10", dir={directory!r}, size=0, validation=0, max_train=0, cue="none")
+    section |= dict(streaming="auto", memory_gb=0.0)
     data.load(ConfigDict({{"data": section}}))
 except data.tfds.DataError as error:
     print(error)
 print("seconds", time.time() - start)
 print("tensorflow", "tensorflow" in sys.modules)
 """
+
+
+@pytest.mark.parametrize("size", [0, 16])
+def test_tfds_streams_what_it_reads(prepared, offline, tmp_path, monkeypatch, size):
+    """The same images, labels and numbers from the records, and the same batches, an image at a time."""
+    pytest.importorskip("grain", reason="requirements-streaming.txt is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in LAYOUT:
+        resident, streamed = (load(name, prepared[0], 5, 0, size, way) for way in ("never", "always"))
+        assert isinstance(streamed.train_images, data.Encoded)
+        assert data.record(streamed) == data.record(resident)
+        for key in (*ARRAYS, "validation_images", "validation_labels"):
+            np.testing.assert_array_equal(getattr(streamed, key), getattr(resident, key))
+    one, other = (Batches(dataset, 8, 0, make_mesh()) for dataset in (resident, streamed))
+    with other.ahead(1, 30, 0):
+        for step in range(1, 20):
+            expected, found = one(step), other(step)
+            for key in expected:
+                np.testing.assert_array_equal(found[key], expected[key])
+
+
+def test_tfds_names_an_image_that_cannot_be_decoded(prepared, offline, tmp_path, monkeypatch):
+    pytest.importorskip("grain", reason="requirements-streaming.txt is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    dataset = load("cifar10", prepared[0], streaming="always")
+    monkeypatch.setattr(tfds, "decode", lambda encoded: 1 // 0)
+    with pytest.raises(DataError, match=r"cannot be read: image 17 of train: .*by zero"):
+        dataset.train_images.read(np.array([17]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    for _ in range(2):  # what failed is not kept
+        assert "cannot be read: image 0 of train: " in fails("cifar10", prepared[0], streaming="always")
 
 
 def test_tfds_needs_no_tensorflow_and_is_quiet(prepared):

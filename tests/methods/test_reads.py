@@ -25,7 +25,7 @@ SECTIONS = ("views", "augmix", "kd", "attention", "crd", "contrastive", "dealign
 FIELD = ("fitnets", "sp", "rkd", "pkt", "nst", "vid", "dkd", "dist")  # methods of their section's name
 # Of these sections and of "data", what acts outside the step: on the data, and on what may be evaluated.
 OUTSIDE = ("views.allow_overlap", "data.name", "data.dir", "data.size", "data.validation", "data.max_train")
-OUTSIDE += ("data.cue", "data.cue_correlation")
+OUTSIDE += ("data.cue", "data.cue_correlation", "data.streaming", "data.memory_gb", "data.workers")
 # What `views.make` is given to read, and no more: to read another key would be an error here.
 OF_VIEWS = (
     *("data.crop_padding", "data.flip"),

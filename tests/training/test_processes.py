@@ -48,13 +48,15 @@ def address():
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
-def pair(address, body):
-    """[(status, what is ours of stdout, of stderr)] of two processes that do `body`."""
+def pair(address, body, *words):
+    """[(status, what is ours of stdout, of stderr)] of two processes that do `body`; further arguments."""
     code = PROGRAM.format(body="".join(f"    {line}\n" for line in body.strip().splitlines()))
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [
-        subprocess.Popen([sys.executable, "-c", code, address, str(me)], cwd=ROOT, env=environment, **pipes)
+        subprocess.Popen(
+            [sys.executable, "-c", code, address, str(me), *words], cwd=ROOT, env=environment, **pipes
+        )
         for me in (0, 1)
     ]
     said = [process.communicate(timeout=120) for process in both]
