@@ -20,7 +20,8 @@ from craft_jax.report import reproduction
 from craft_jax.runs import checkpoint, start
 from craft_jax.training import repeat, train
 from craft_jax.training.batches import Batches
-from craft_jax.training.step import initial, make_optimizer, make_run, train_step
+from craft_jax.training.optimizer import make_optimizer
+from craft_jax.training.step import initial, make_run, train_step
 
 ON = {
     "label_smoothing": 0.1,

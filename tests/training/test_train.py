@@ -19,13 +19,13 @@ from craft_jax.errors import CheckpointError, ConfigError, DataError, Interrupte
 from craft_jax.evaluation import correctness, evaluate
 from craft_jax.runs import checkpoint, results
 from craft_jax.training import batches, interrupt, train
+from craft_jax.training.optimizer import make_optimizer
 from craft_jax.training.step import (
     begin,
     histogram,
     init_state,
     initial,
     jit_step,
-    make_optimizer,
     make_run,
     train_step,
 )
