@@ -40,7 +40,7 @@ _TURN_SECONDS = 7 * 24 * 3600  # the writer may download, or wait for another ru
 _LEAVE_SECONDS = 10
 
 # What the libraries below say where a process is gone: gloo on CPUs, NCCL on GPUs, JAX's service, Orbax.
-_GONE = re.compile(r"gloo|nccl|connection (closed|reset)|coordination|heartbeat|barrier", re.IGNORECASE)
+_GONE = re.compile(r"\b(gloo|nccl|connection (closed|reset)|coordination|heartbeat|barrier)", re.IGNORECASE)
 
 _count, _turns = 1, 0
 
@@ -50,9 +50,9 @@ class ProcessGone(CraftError):
 
     status = 76  # EX_PROTOCOL of sysexits.h: of the other end
 
-    def __init__(self):
+    def __init__(self, said):
         super().__init__(
-            "another process of this run is gone; the same command goes on from the last checkpoint"
+            f"another process of this run is gone; the same command goes on from the last checkpoint ({said})"
         )
 
 
@@ -175,7 +175,7 @@ def command(main):
             if gone and "--debug" in sys.argv:
                 traceback.print_exc()
             if gone:
-                raise ProcessGone from error
+                raise ProcessGone(gone) from error
             raise
 
     run = errors.command(ending)
@@ -206,12 +206,16 @@ def _service():
 
 
 def _is_of_another(error):
-    """Whether an exception says that another process is gone: by itself, or by what it came from."""
+    """What an exception, or one that it came from, says of another process that is gone; "" for none."""
     while error is not None:
-        if not isinstance(error, CraftError) and _GONE.search(str(error)):
-            return True
+        # An OSError is of a file or a download: its text is a path or an address.
+        own = isinstance(error, CraftError) or (
+            isinstance(error, OSError) and not isinstance(error, TimeoutError)
+        )
+        if not own and _GONE.search(str(error)):
+            return str(error).partition("\n")[0][:200]
         error = error.__cause__
-    return False
+    return ""
 
 
 @functools.cache

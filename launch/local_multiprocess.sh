@@ -5,8 +5,9 @@
 #   bash launch/local_multiprocess.sh 2 --config=configs/craft.py:digits
 #   JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_count=4 bash launch/local_multiprocess.sh 2 ARGS...
 #
-# With GPUs process I takes number I of them. Ctrl-C and SIGTERM reach all, which save and leave (status 75). Where one
-# fails the others end too, by themselves or after twenty seconds, and the status is that of the one that failed first.
+# With GPUs process I takes number I of them. Ctrl-C and SIGTERM reach all, which save after ten steps at most and leave
+# (status 75). Where one fails the others end too, by themselves or after twenty seconds, and the status is that of the
+# one that failed first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! [[ "${1:-}" =~ ^[1-9][0-9]*$ ]]; then
@@ -51,10 +52,10 @@ while [ "${#running[@]}" -gt 0 ]; do
   if [ -n "$deadline" ] && [ "$SECONDS" -ge "$deadline" ]; then reach KILL; fi
   sleep 0.2 || true
 done
-if [ -n "$failed" ] && [ "$failed" != 0 ]; then
+if [ "$status" = 75 ] || [ "$status" = 0 ] || [ "$failed" = 0 ]; then
+  rm -r "$logs"
+else
   echo "local_multiprocess.sh: process $failed ended with status $status; $logs/$failed.txt ends:" >&2
   tail -n 5 "$logs/$failed.txt" >&2
-elif [ "$status" = 0 ]; then
-  rm -r "$logs"
 fi
 exit "$status"

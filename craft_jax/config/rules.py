@@ -52,10 +52,7 @@ def faults_of(config, training):
         for refused, why in ((unknown, "is unknown"), (for_tests, "is CIFAR-10-C-bar's, never trained on")):
             if refused:
                 yield f"config.{key}: {', '.join(map(repr, refused))} {why}; allowed: {names}"
-    for key, (rule, holds) in RANGES.items():
-        values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
-        if not all(holds(v) for v in values):
-            yield f"config.{key}: {flat[key]!r}; allowed: {rule}"
+    yield from _out_of_range(flat, RANGES)
     for key in NOT_EMPTY:
         if not flat[key]:
             yield f"config.{key}: empty; allowed: at least one"
@@ -65,6 +62,14 @@ def faults_of(config, training):
     yield from _distributed_faults(config)
     if training:
         yield from _training_faults(config)
+
+
+def _out_of_range(flat, keys):
+    for key in keys:
+        rule, holds = RANGES[key]
+        values = flat[key] if isinstance(flat[key], tuple) else (flat[key],)
+        if not all(holds(v) for v in values):
+            yield f"config.{key}: {flat[key]!r}; allowed: {rule}"
 
 
 def _missing(flat):
@@ -165,7 +170,9 @@ def validate_distributed(config):
     Raises:
       ConfigError: its message lists every fault.
     """
-    _refuse(_missing(flatten(config)) or _distributed_faults(config))
+    flat = flatten(config)
+    counts = [key for key in RANGES if key.startswith("distributed.")]
+    _refuse(_missing(flat) or [*_out_of_range(flat, counts), *_distributed_faults(config)])
 
 
 def _distributed_faults(config):

@@ -66,7 +66,7 @@ def load(config: Any) -> Dataset:
     """
     if config.data.name not in REGISTRY:
         raise DataError(f"data.name is {config.data.name!r}; it must be one of: {', '.join(NAMES)}")
-    budget = int(config.data.memory_gb * 2**30) or files.memory() // 2
+    budget = config.data.memory_gb * 2**30 or files.memory() // 2
     streams = partial(_streams, config, budget)
     source = REGISTRY[config.data.name](config.data.dir, config.data.size, streams)
     cue = None
@@ -82,6 +82,6 @@ def _streams(config, budget, size):
     if not importlib.util.find_spec("grain"):
         raise DataError(
             f"config.data.streaming: {chosen!r}: images of {size} bytes stream (data.memory_gb), which needs "
-            "Grain: pip install -r requirements-streaming.txt"
+            "Grain: pip install -r requirements-streaming.txt; in memory: --config.data.streaming=never"
         )
     return True

@@ -59,8 +59,8 @@ def load(name: str, directory: str) -> Source:
     facts, prepared = tfds.SETS[name], tfds.located(name, directory)
     parts = []
     for split in ("train", "test"):
-        reader = _Records(prepared, split)
         with tfds.explained(prepared, "data.dir"):
+            reader = _Records(prepared, split)
             labels = _labels(reader, facts.num_classes)
         parts += [Encoded(reader, np.arange(len(labels))), labels]
     return Source(*parts, facts.num_classes, facts.mean, facts.std, names.KNOWN[name])

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.ad_checkpoint import checkpoint_name
@@ -19,7 +18,8 @@ from craft_jax.models.batch_norm import BatchNorm, folded
 
 
 def fold(model: Any, shape: Sequence[int]) -> tuple[Any, Callable[[Any], Any]]:
-    """Fold what can be: BatchNorms that alone read a convolution, so not the first ones of wide ResNets.
+    """Fold what can be: BatchNorms that alone read a convolution, so not the first ones of wide ResNets, each
+    called once.
 
     Args:
       model: a models.Model.
@@ -38,7 +38,7 @@ def fold(model: Any, shape: Sequence[int]) -> tuple[Any, Callable[[Any], Any]]:
             affine, running = ({k: flat[*norm, k] for k in keys} for flat, keys in _read(params, stats))
             params[kernel], biases[bias] = folded(params[kernel], params.get(bias, 0), affine, running)
             if bias in params:
-                params[bias] = np.zeros_like(params[bias])
+                params[bias] = 0 * params[bias]  # in place of it stands what is folded
         return {**variables, "params": unflatten_dict(params), "folded": unflatten_dict(biases)}
 
     def intercept(call, args, kwargs, context):
@@ -56,10 +56,13 @@ def fold(model: Any, shape: Sequence[int]) -> tuple[Any, Callable[[Any], Any]]:
         with nn.intercept_methods(intercept):
             return model.apply(variables, images, False)
 
+    def adapt(variables, images, running_weight):
+        raise ValueError("a network with folded BatchNorms has none to adapt")
+
     def init(key, shape):
         return variables_of(model.init(key, shape))
 
-    return model._replace(init=init, apply=apply), variables_of
+    return model._replace(init=init, apply=apply, adapt=adapt), variables_of
 
 
 def _read(params, stats):
@@ -82,19 +85,21 @@ def _pairs(model, shape):
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     with nn.intercept_methods(mark):
         program = jax.make_jaxpr(lambda v, x: model.apply(v, x, False)[0])(variables, images).jaxpr
-    uses = Counter(map(id, program.outvars))
+    uses, calls = Counter(map(id, program.outvars)), Counter()
     convs, pairs = {}, {}
     for equation in program.eqns:
         uses.update(map(id, equation.invars))
     for equation in program.eqns:
         if equation.primitive.name == "name":
             kind, *path = equation.params["name"].split("/")
+            calls[tuple(path)] += 1
             read = id(equation.invars[0])
             if kind == "conv":
                 convs[id(equation.outvars[0])] = tuple(path)
             elif read in convs and uses[read] == 1:
                 pairs[convs[read]] = tuple(path)
-    return pairs
+    # A layer that is called twice has one kernel, and may be followed by two norms.
+    return {conv: norm for conv, norm in pairs.items() if calls[conv] == calls[norm] == 1}
 
 
 def _mark(kind, module):

@@ -18,7 +18,8 @@ DIR/.cluster/JOB_0_log.err      what a job said; the run's own output is in DIR/
 DIR/.cluster/JOB_submitted.pkl  what submitit runs there (`study.job`): a pickle, to be trusted as code is
 
 `--cluster=local` is submitit's executor on this machine, for rehearsals: no queue, all runs begin at once,
-and the command waits for them.
+and the command waits for them. They see as many GPUs as `gpus_per_node` says, none without it, and go on
+where the command is stopped.
 """
 
 import contextlib
@@ -27,14 +28,14 @@ import shutil
 import time
 
 from craft_jax import files
-from craft_jax.errors import ConfigError, Interrupted
+from craft_jax.errors import ConfigError, CraftError, Interrupted
 from craft_jax.study import job, progress, runner
 from craft_jax.study.process import shares
 
 # {submitit's name: (type, meaning)}; those of the second kind are SLURM's alone.
 _OPTIONS = {
     "timeout_min": (int, "its time limit; after it the run goes on in another turn (default: 60)"),
-    "gpus_per_node": (int, "its GPUs"),
+    "gpus_per_node": (int, "its GPUs (local: without it none)"),
     "cpus_per_task": (int, "its processors"),
     "mem_gb": (float, "its memory"),
 }
@@ -184,8 +185,12 @@ def _wait(submitted, kept):
         if its.exception():
             print(f"failed: {run.name}: {its.paths.stderr}", flush=True)
             kept.states[run] = progress.FAILED
-        else:
+            continue
+        try:
             kept.finish(run)
+        except (OSError, CraftError) as error:  # a full disk, say; the others are waited for
+            print(f"done, but its result could not be kept: {run.name}: {error}", flush=True)
+            kept.states[run] = progress.FAILED
 
 
 def _jobs(out):

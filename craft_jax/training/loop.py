@@ -22,6 +22,7 @@ from craft_jax.training.watch import Watch
 # 30 times as long (gradients of convolutions collapse in it). 10 divides the periods of the paper's preset.
 _TOGETHER = {"cpu": 1}
 _TOGETHER_ELSEWHERE = 10
+_ASK_STEPS = 10  # after so many at most several processes ask each other whether a signal has come
 
 
 def steps_together():
@@ -73,7 +74,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             clock.announce(done, steps, metrics)
             saves = done % config.checkpoint.every_steps == 0 or done == steps
             logs = done % config.log.every_steps == 0 or done == steps
-            leaves = _asked(saves or logs)
+            leaves = _asked(saves or logs or done // _ASK_STEPS > before // _ASK_STEPS)
             saves = saves or leaves
             values = {}
             if saves or logs:
@@ -121,7 +122,7 @@ def spans(start, steps, together, periods):
 
 def _asked(due):
     """Whether a signal has come. Several processes must leave after the same step: they ask each other, and
-    only where something is `due`, since the host waits for it."""
+    only where it is `due`, since the host waits for the answer."""
     return interrupt.asked() if processes.count() == 1 else due and processes.any_of(interrupt.asked())
 
 

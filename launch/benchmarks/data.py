@@ -34,9 +34,9 @@ import numpy as np
 from PIL import Image
 
 from craft_jax import data
-from craft_jax.mesh import replicated_on
+from craft_jax.mesh import hold, replicated_on
 from craft_jax.training.batches import Batches
-from craft_jax.training.step import begin, init_state, jit_step
+from craft_jax.training.step import begin, initial, jit_step
 from craft_jax.training.streaming import count_of
 from launch.benchmarks import setting
 from launch.benchmarks.machine import machine
@@ -77,10 +77,10 @@ def measure(config, seconds):
         run = setting.run_of(config, dataset)
         sources[side] = Batches(dataset, config.batch_size, config.seed, run.mesh)
     place = functools.partial(jax.jit, out_shardings=replicated_on(run.mesh))
-    teacher = place(functools.partial(setting.teacher_variables, run))()
-    state = place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))()
+    teacher = hold(place(functools.partial(setting.teacher_variables, run))())
+    state = initial(run, dataset)[0]()
     state = begin(run, state, teacher, sources["resident"](0))
-    step = jit_step(run)
+    step = jit_step(run, state)
 
     def train(batch):
         nonlocal state

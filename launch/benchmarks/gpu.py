@@ -36,7 +36,7 @@ from jax.experimental import topologies
 
 from craft_jax.mesh import held, replicated_on, split_over
 from craft_jax.methods import METHODS
-from craft_jax.training.step import init_state, jit_step, jit_steps
+from craft_jax.training.step import initial, jit_step, jit_steps
 from launch.benchmarks import hlo, setting
 
 _INSTALL = 'python3 -m venv /tmp/cuda && /tmp/cuda/bin/pip install -r requirements.txt "jax[cuda12]"'
@@ -97,7 +97,7 @@ def compile_step(config, mesh, steps):
     run = setting.run_of(config, dataset)._replace(mesh=mesh)
     stack = (steps,) if steps > 1 else ()
     whole, split = replicated_on(mesh), split_over(mesh, axis=len(stack))
-    state = shapes_of(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels), whole)
+    state = as_held(initial(run, dataset)[1])
     teacher = shapes_of(functools.partial(setting.teacher_variables, run), whole)
     size = (*stack, config.batch_size)
     batch = {
@@ -110,10 +110,15 @@ def compile_step(config, mesh, steps):
 
 
 def shapes_of(function, sharding):
-    """What `function()` would return, as shapes that lie on a sharding, as a step holds them."""
+    """What `function()` would return, as shapes on a sharding, as a step holds them."""
     shapes = jax.eval_shape(function)
-    lying = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
-    return jax.tree.map(lambda x, on: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on), lying, held(lying))
+    return as_held(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes))
+
+
+def as_held(shapes):
+    """ShapeDtypeStructs with shardings, as a step holds such arrays."""
+    on = held(shapes)
+    return jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, on)
 
 
 def report(arguments, compiled, seconds):

@@ -33,7 +33,7 @@ import jax
 from craft_jax.mesh import hold, replicated_on
 from craft_jax.training import loop
 from craft_jax.training.batches import Batches
-from craft_jax.training.step import begin, init_state, jit_step, jit_steps
+from craft_jax.training.step import begin, initial, jit_step, jit_steps
 from launch.benchmarks import setting
 from launch.benchmarks.machine import machine
 
@@ -54,7 +54,7 @@ def measure(config, seconds):
     run = setting.run_of(config, dataset)
     place = functools.partial(jax.jit, out_shardings=replicated_on(run.mesh))
     teacher = hold(place(functools.partial(setting.teacher_variables, run))())
-    state = hold(place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))())
+    state = initial(run, dataset)[0]()
     batch = Batches(dataset, config.batch_size, config.seed, run.mesh)(0)
     state = begin(run, state, teacher, batch)
     step, several = jit_step(run, state), jit_steps(run, state)

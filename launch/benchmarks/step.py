@@ -33,7 +33,7 @@ import optax
 
 from craft_jax import losses, streams, views
 from craft_jax.mesh import hold, replicated_on, split_over
-from craft_jax.training.step import begin, forward, init_state, jit_step
+from craft_jax.training.step import begin, forward, initial, jit_step
 from launch.benchmarks import setting
 from launch.benchmarks.machine import machine
 
@@ -98,7 +98,7 @@ def build(config):
     replicated, split = replicated_on(run.mesh), split_over(run.mesh)
     place = functools.partial(jax.jit, out_shardings=replicated)
     teacher = hold(place(functools.partial(setting.teacher_variables, run))())
-    fresh = place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))
+    fresh = initial(run, dataset)[0]
     batch = {
         "image": dataset.train_images,
         "label": dataset.train_labels[: config.batch_size],
@@ -108,7 +108,7 @@ def build(config):
     make_views = jax.jit(functools.partial(views_alone, run))
     images = jax.device_put(make_views(batch["image"], 0), split)
 
-    state = begin(run, hold(fresh()), teacher, batch)
+    state = begin(run, fresh(), teacher, batch)
     step, seconds = setting.compiled(jit_step(run, state).lower(state, teacher, batch))
     compiled = {"compile_s": seconds, "peak_bytes": planned_bytes(step)}
 

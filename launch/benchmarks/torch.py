@@ -39,7 +39,7 @@ except ImportError:
 from craft_jax import streams
 from craft_jax.mesh import hold, replicated_on, split_over
 from craft_jax.methods import crd
-from craft_jax.training.step import begin, forward, init_state, jit_step
+from craft_jax.training.step import begin, forward, initial, jit_step
 from launch.benchmarks import setting
 from launch.benchmarks.machine import machine
 from launch.benchmarks.step import measure, repeated, views_alone
@@ -104,8 +104,7 @@ def build(config):
     batch = jax.device_put(batch, split_over(run.mesh))
     place = functools.partial(jax.jit, out_shardings=replicated_on(run.mesh))
     teacher = hold(place(functools.partial(setting.teacher_variables, run))())
-    state = place(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))()
-    state = begin(run, hold(state), teacher, batch)
+    state = begin(run, initial(run, dataset)[0](), teacher, batch)
     views = jax.jit(functools.partial(views_alone, run))(batch["image"], 0)
     if views.shape[1] != 1:
         sys.exit(

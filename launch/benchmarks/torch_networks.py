@@ -107,16 +107,14 @@ class Crd(nn.Module):
         for name, value in memory.items():
             self.register_buffer(name, torch.tensor(np.array(value)))
         classes = torch.tensor(np.array(memory["labels"]))
-        self.outside = [torch.nonzero(classes != c)[:, 0].to(DEVICE) for c in range(int(classes.max()) + 1)]
+        outside = [torch.nonzero(classes != c)[:, 0] for c in range(int(classes.max()) + 1)]
+        self.register_buffer("outside", nn.utils.rnn.pad_sequence(outside, batch_first=True))
+        self.register_buffer("sizes", torch.tensor([len(rows) for rows in outside]))
 
     def forward(self, student, teacher, labels, index, negatives):
         if negatives is None:
-            negatives = torch.stack(
-                [
-                    rows[torch.randint(len(rows), (self.count,), device=DEVICE)]
-                    for rows in map(self.of, labels)
-                ]
-            )
+            draws = torch.rand(len(labels), self.count, device=labels.device) * self.sizes[labels][:, None]
+            negatives = self.outside[labels[:, None], draws.long()]
         embedded = {"student": self.heads["student"](student), "teacher": self.heads["teacher"](teacher)}
         embedded = {side: F.normalize(e) for side, e in embedded.items()}
         loss = 0
@@ -132,6 +130,3 @@ class Crd(nn.Module):
                 bank = getattr(self, f"bank_{side}")
                 bank[index] = F.normalize(self.momentum * bank[index] + (1 - self.momentum) * e)
         return loss
-
-    def of(self, label):
-        return self.outside[label]

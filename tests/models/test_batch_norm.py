@@ -66,7 +66,7 @@ def close(one, other, eps):
 
 
 class Odd(nn.Module):
-    """A convolution with a bias, one that another layer reads too, and a BatchNorm behind no convolution."""
+    """Convolutions with a bias, read twice and called twice, and a BatchNorm behind no convolution."""
 
     num_classes: int
     dtype: object
@@ -77,6 +77,8 @@ class Odd(nn.Module):
         x = nn.relu(norm(name="norm1")(conv(4, 3, 1, self.dtype, "with_bias", use_bias=True)(x)))
         y = conv(4, 3, 2, self.dtype, "read_twice")(x)
         y = norm(name="norm3")(y + norm(name="norm2")(y))
+        called_twice = conv(4, 3, 1, self.dtype, "called_twice")
+        y = norm(name="norm5")(called_twice(y)) + norm(name="norm6")(called_twice(nn.relu(y)))
         return classify([norm(name="norm4")(conv(8, 1, 1, self.dtype, "alone")(y))], self.num_classes)
 
 
@@ -88,7 +90,7 @@ _AFTER_SUMS = {"final_norm", *(f"group{group}_block{block}/norm1" for group in (
     [
         ("tiny", set()),
         ("wrn-16-1", _AFTER_SUMS),
-        (Odd, {"norm2", "norm3"}),
+        (Odd, {"norm2", "norm3", "norm5", "norm6"}),
     ],
 )
 def test_folded_networks_say_the_same(network, kept, monkeypatch):
@@ -111,6 +113,8 @@ def test_folded_networks_say_the_same(network, kept, monkeypatch):
     found = jax.jit(lambda v: folded.apply(v, images, False)[0])(others)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
+    shapes = jax.eval_shape(partial(folded.init, shape=(1, 16, 16, 3)), jax.random.key(0))
+    jax.tree.map(lambda one, other: one.shape == other.shape or pytest.fail(), shapes, others)
     with pytest.raises(ValueError, match="not for training"):
         folded.apply(others, images, True)
 

@@ -22,8 +22,8 @@ LOSSES = {"erm": 1e-6, "augmix": 1e-4, "kd": 1e-4, "attkd": 1e-4, "crd": 1e-6, "
 LOSSES["combined"] = 1e-3
 
 # Of the state, as a share of a leaf's largest entry: where rounding takes an activation over a ReLU's kink, a
-# filter's gradient has one image's share more or less. 1.8e-2 was measured, in a single filter; losses are what
-# shows statistics, negatives or draws of one device alone.
+# filter's gradient has one image's share more or less. 1.8e-2 was measured, in a single filter; it is losses
+# that show statistics, negatives or draws of one device alone.
 STATE = 5e-2
 
 

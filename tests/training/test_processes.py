@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from craft_jax import files
+from craft_jax import files, processes
+from craft_jax.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 GONE = "craft_jax: another process of this run is gone; the same command goes on from the last checkpoint\n"
@@ -71,6 +72,22 @@ def own(text):
     return [
         line for line in text.splitlines(keepends=True) if line.startswith(("craft_jax:", "note:", "heard"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("cause", "gone"),
+    [
+        (RuntimeError("Gloo all-reduce failed: Connection closed by peer [127.0.0.1]:1"), True),
+        (TimeoutError("Barrier timed out"), True),
+        (FileNotFoundError(2, "No such file or directory", "/gloomis/nccl"), False),
+        (ConnectionResetError(104, "Connection reset by peer"), False),  # a download
+    ],
+)
+def test_what_says_that_another_process_is_gone(cause, gone):
+    try:
+        raise DataError("data.dir: cannot be read") from cause
+    except DataError as error:
+        assert bool(processes._is_of_another(error)) == gone
 
 
 def test_a_fault_that_the_writer_found_ends_both_and_is_told_once(address):
