@@ -10,8 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
+
+AnyArray = Array | np.ndarray  # variables may be of either
 
 _MOMENTUM = 0.9
 _EPSILON = 1e-5
@@ -32,7 +35,7 @@ class BatchNorm(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
+    def __call__(self, x: Float[AnyArray, "*B C"]) -> Float[Array, "*B C"]:
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
@@ -68,7 +71,7 @@ def _affine(x, mean, var, scale, bias):
 
 @jax.custom_vjp
 def normalise(
-    x: Float[Array, "*B C"], scale: Float[Array, " C"], bias: Float[Array, " C"]
+    x: Float[AnyArray, "*B C"], scale: Float[AnyArray, " C"], bias: Float[AnyArray, " C"]
 ) -> tuple[Float[Array, "*B C"], Float[Array, " C"], Float[Array, " C"]]:
     """(x normalised by its own statistics, float32; their mean; their biased variance).
 
