@@ -1,8 +1,7 @@
 """BatchNorm whose training pass reduces its input once forward and once backward.
 
 Sum and sum of squares of a map are one pass over it, and so are the two sums that its gradient needs.
-Apart, as JAX differentiates Flax's layer, they are some four kernels more a layer on a GPU
-(results/speed/gpu_program.md).
+Apart, as JAX differentiates Flax's layer, they are more kernels a layer on a GPU.
 """
 
 from collections.abc import Mapping
@@ -103,7 +102,7 @@ normalise.defvjp(_forward, _backward)
 
 def _sums(*maps):
     """The sum of each of several maps over all axes but the last: (*B, C) each -> (C,) each."""
-    # On a CPU a reduction of several adds up one by one: slower, and far less exact.
+    # On a CPU XLA adds up one by one where several are reduced together: slower, and less exact.
     return jax.lax.platform_dependent(*maps, cpu=_apart, default=_at_once)
 
 
