@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LOSSES = {"erm": 1e-6, "augmix": 1e-4, "kd": 1e-4, "attkd": 1e-4, "crd": 1e-6, "craft": 1e-4}
 LOSSES["combined"] = 1e-3
 
-# Of the state: where rounding takes an activation over a ReLU's kink, a filter's gradient has one image's share
-# more or less. Up to 4.2e-3 was measured in single filters, 1.8e-2 of such a leaf's largest entry; 1e-2 of that
-# is allowed besides, for gradients that are large. It is losses that show draws of one device alone.
+# Of the state: where rounding takes an activation over a ReLU's kink, a filter's gradient has one image's
+# share more or less. Up to 4.2e-3 was measured in single filters, 1.8e-2 of such a leaf's largest entry;
+# 1e-2 of that is allowed besides, for gradients that are large. It is losses that show draws of one
+# device alone.
 STATE = 5e-3
 
 
@@ -73,5 +74,6 @@ def assert_same(method, devices, found):
         if name.startswith("rows"):  # of a bank each device holds its share, of all else the whole
             np.testing.assert_array_equal(every, one // devices if "bank" in name else one, err_msg=name)
             continue
-        atol = LOSSES[method] * abs(one) if "/loss" in name else STATE + 1e-2 * np.max(np.abs(one), initial=0)
+        largest = np.max(np.abs(one), initial=0)
+        atol = LOSSES[method] * largest if "/loss" in name else STATE + 1e-2 * largest
         np.testing.assert_allclose(every, one, rtol=0, atol=atol, err_msg=name)
