@@ -75,6 +75,8 @@ def torch_step(config, networks, crd_module, optimizer, images, labels, index, n
         loss = loss + distillation(config, found, taught, labels, crd_module, index, negatives)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    if crd_module is not None:
+        crd_module.remember(index)
     optimizer.step()
     return loss.detach()
 

@@ -125,8 +125,11 @@ class Crd(nn.Module):
             positive, negative = p.gather(1, index[:, None]), p.gather(1, negatives)
             loss = loss - torch.log(positive / (positive + noise)).mean()
             loss = loss - torch.log((noise - 1e-7) / (negative + noise)).sum(1).mean()
-        with torch.no_grad():
-            for side, e in embedded.items():
-                bank = getattr(self, f"bank_{side}")
-                bank[index] = F.normalize(self.momentum * bank[index] + (1 - self.momentum) * e)
+        self.embedded = {side: e.detach() for side, e in embedded.items()}
         return loss
+
+    def remember(self, index):
+        """Update the banks' rows: after the backward pass, which still reads them."""
+        for side, e in self.embedded.items():
+            bank = getattr(self, f"bank_{side}")
+            bank[index] = F.normalize(self.momentum * bank[index] + (1 - self.momentum) * e)
