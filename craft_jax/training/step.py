@@ -77,8 +77,10 @@ def train_step(run, state, teacher, batch):
     step, trained = state["step"], trained_of(state)
     (total, (terms, outputs, batch_stats)), gradient = gradients(run, state, teacher, batch)
     # No update before the last gradient is there: it overwrites what others may still read, and XLA
-    # would make copies for them.
-    gradient, optimizer_state, step = jax.lax.optimization_barrier((gradient, state["optimizer"], step))
+    # would make copies for them. As one vector, because XLA updates leaves of one shape that read the same
+    # array in one kernel.
+    vector, optimizer_state, step = jax.lax.optimization_barrier((flat(gradient), state["optimizer"], step))
+    gradient = unflat(vector, gradient)
     updates, optimizer_state = run.optimizer.update(gradient, optimizer_state, trained)
     trained = optax.apply_updates(trained, updates)
     new_state = {
@@ -92,8 +94,8 @@ def train_step(run, state, teacher, batch):
     metrics = {
         "loss": total,
         **{f"loss/{name}": value for name, value in terms.losses.items()},
-        "gradient_norm": _norm(gradient),
-        "parameter_norm": _norm(jax.lax.optimization_barrier(trained)),
+        "gradient_norm": _norm(vector),
+        "parameter_norm": _norm(flat(jax.lax.optimization_barrier(trained))),
         "learning_rate": run.schedule(step),
         "train_accuracy": 100.0 * jnp.mean(hits),
     }
@@ -105,11 +107,27 @@ def train_step(run, state, teacher, batch):
     return new_state, metrics
 
 
-def _norm(tree):
-    """As `optax.tree.norm`, which sums each leaf by itself, a kernel or two a leaf on a GPU."""
-    # Of four axes the last first, as `mesh.hold` has them there; to a sum the order is all the same.
-    flat = [(jnp.moveaxis(x, -1, 0) if x.ndim == 4 else x).ravel() for x in jax.tree.leaves(tree)]
-    return jnp.sqrt(jnp.sum(jnp.square(jnp.concatenate(flat))))
+def flat(tree):
+    """All leaves in one vector. Of four axes the last goes first, as `mesh.hold` has them on a GPU."""
+    leaves = [jnp.moveaxis(x, -1, 0) if x.ndim == 4 else x for x in jax.tree.leaves(tree)]
+    return jnp.concatenate([x.ravel() for x in leaves])
+
+
+def unflat(vector, like):
+    """The tree whose `flat` is `vector`, shaped as `like`."""
+    leaves, treedef = jax.tree.flatten(like)
+    parts = jnp.split(vector, np.cumsum([x.size for x in leaves])[:-1])
+
+    def shaped(part, x):
+        if x.ndim == 4:
+            part = jnp.moveaxis(part.reshape(x.shape[-1], *x.shape[:-1]), 0, -1)
+        return part.reshape(x.shape).astype(x.dtype)
+
+    return jax.tree.unflatten(treedef, map(shaped, parts, leaves))
+
+
+def _norm(vector):
+    return jnp.sqrt(jnp.sum(jnp.square(vector)))
 
 
 def gradients(run, state, teacher, batch):

@@ -2,6 +2,7 @@
 
     python3 -m venv /tmp/cuda && /tmp/cuda/bin/pip install -r requirements.txt "jax[cuda12]"    # 5.6 GB
     /tmp/cuda/bin/python launch/bench.py gpu [--method=craft] [--devices=1] [--steps=1] [--json]
+                                             [--without CHANGE ...]
 
 The CUDA wheels bring XLA's compiler for GPUs, which needs neither a GPU nor a driver. The step is that of the
 paper's preset (configs/METHOD.py: batch 128, ResNet-56 to ResNet-20, M = 2), at 32x32, with 50,000 training
@@ -37,7 +38,7 @@ from jax.experimental import topologies
 from craft_jax.mesh import held, replicated_on, split_over
 from craft_jax.methods import METHODS
 from craft_jax.training.step import initial, jit_step, jit_steps
-from launch.benchmarks import hlo, setting
+from launch.benchmarks import hlo, setting, without
 
 _INSTALL = 'python3 -m venv /tmp/cuda && /tmp/cuda/bin/pip install -r requirements.txt "jax[cuda12]"'
 
@@ -64,6 +65,7 @@ def main(argv):
     parser.add_argument("--method", choices=METHODS, default="craft")
     parser.add_argument("--devices", type=int, default=1, help="H100s in one machine; default 1")
     parser.add_argument("--steps", type=int, default=1, help="in one dispatch; default 1")
+    without.add_option(parser)
     parser.add_argument("--json", action="store_true", help="the figures as JSON in the last line")
     arguments = parser.parse_args(argv)
     config = setting.configuration(arguments.method)
@@ -72,7 +74,8 @@ def main(argv):
     if arguments.steps < 1:
         parser.error(f"--steps={arguments.steps}; allowed: at least 1")
     mesh = mesh_or_leave("gpu", arguments.devices)
-    report(arguments, *compile_step(config, mesh, arguments.steps))
+    with without.taken_back(arguments.without):
+        report(arguments, *compile_step(config, mesh, arguments.steps))
 
 
 def mesh_or_leave(name, devices):
@@ -128,7 +131,8 @@ def report(arguments, compiled, seconds):
     temporary = compiled.memory_analysis().temp_size_in_bytes
     kinds = ", ".join(f"{number} {kind}" for kind, number in counts.kinds.most_common(8))
     least = "at least " * (counts.unknown_loops > 0)
-    print(f"{method}, {devices} x NVIDIA H100, JAX {jax.__version__}")
+    lacking = f", without {', '.join(arguments.without)}" if arguments.without else ""
+    print(f"{method}, {devices} x NVIDIA H100, JAX {jax.__version__}{lacking}")
     print(f"compile           {seconds:.0f} s")
     print(f"launches          {least}{counts.launches} {each}: {kinds} ...")
     print(f"conditionals      {counts.conditionals}: {least}{counts.waits} waits for the host {each}")
@@ -139,6 +143,7 @@ def report(arguments, compiled, seconds):
         facts = {
             "method": method,
             "devices": devices,
+            "without": arguments.without,
             "compile_s": round(seconds, 1),
             "launches": counts.launches,
             "conditionals": counts.conditionals,

@@ -38,10 +38,10 @@ class Frozen(NamedTuple):
     model: models.Model
 
 
-def parse(name, description, argv, **numbers):
+def parse(name, description, argv, add_options=None, **numbers):
     """(options, configuration) of the benchmarks that run a step; leaves with status 2 if one is wrong.
 
-    `numbers` are further options, integers, by their defaults.
+    `numbers` are further options, integers, by their defaults; `add_options` adds others to the parser.
     """
     parser = argparse.ArgumentParser(
         prog=f"bench.py {name}", description=description, formatter_class=argparse.RawTextHelpFormatter
@@ -52,6 +52,8 @@ def parse(name, description, argv, **numbers):
     for option, default in numbers.items():
         parser.add_argument(f"--{option}", type=int, default=default, help=f"default: {default}")
     parser.add_argument("--json", action="store_true", help="the figures as JSON in the last line")
+    if add_options:
+        add_options(parser)
     arguments = parser.parse_args(argv)
     try:
         return arguments, configuration(arguments.method, arguments.preset)

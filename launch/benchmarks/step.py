@@ -1,13 +1,15 @@
 """A step over its floor: what distillation costs beyond running the two networks.
 
-    python launch/bench.py step [--method=craft] [--preset=cifar10_cpu] [--seconds=60] [--json]
+    python launch/bench.py step [--method=craft] [--preset=cifar10_cpu] [--seconds=60]
+                                [--without CHANGE ...] [--json]
 
 The step is the jitted one that training calls, on the preset of configs/METHOD.py (none: the paper's; a CPU
 wants cifar10_cpu or smoke). Its floor forwards the teacher, where the method has one, and the student, and
 updates the student by plain cross-entropy, on the same views, made before the clock starts. Both donate
 their state and take turns in one process, so that what else the machine does falls on both; medians count,
 and the ratio is the median of the ratios of neighbouring turns. The parts are timed in the same turns, each
-a program of its own; the losses, with all that only the whole step does, are the rest.
+a program of its own; the losses, with all that only the whole step does, are the rest. With --without the
+step that lacks these changes takes turns too.
 
 Images and labels are uniform random, 50,000 of them behind the step, 32x32. Networks are untrained.
 
@@ -17,6 +19,7 @@ Printed, and the keys of --json (one object, the last line): method, preset, dev
     ratio              of the two; the goal is 1.10, for CRD on a CPU 1.25
     images_per_s       of the step, each image counted once, however many views it has
     compile_s          seconds of compiling the step
+    without_ratio      with --without: of that step to this one, so above 1 where the changes pay
     peak_bytes         memory of the step on a device by XLA's plan: state, teacher, batch and temporaries
 """
 
@@ -35,6 +38,7 @@ from craft_jax import losses, streams, views
 from craft_jax.mesh import hold, replicated_on, split_over
 from craft_jax.training.step import begin, forward, initial, jit_step
 from launch.benchmarks import setting
+from launch.benchmarks import without as changes
 from launch.benchmarks.machine import machine
 
 TURN = 0.2  # seconds that a turn lasts at least: a device that runs ahead is waited for once a turn
@@ -42,10 +46,12 @@ LEAST_ROUNDS = 5  # however short --seconds is
 
 
 def main(argv):
-    arguments, config = setting.parse("step", __doc__, argv)
+    arguments, config = setting.parse("step", __doc__, argv, changes.add_option)
     programs, compiled = build(config)
-    turns = measure(programs, arguments.seconds)
-    report(arguments.method, arguments.preset, config, turns, compiled, arguments.json)
+    if arguments.without:
+        with changes.taken_back(arguments.without):
+            programs["without"] = build(config)[0]["step"]
+    report(arguments, config, measure(programs, arguments.seconds), compiled)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -180,26 +186,36 @@ def turn(call, count):
     return (time.perf_counter() - began) / count
 
 
-def report(method, preset, config, turns, compiled, as_json):
+def report(arguments, config, turns, compiled):
     medians = {name: statistics.median(times) for name, times in turns.items()}
-    ratio = statistics.median(s / f for s, f in zip(turns["step"], turns["floor"], strict=True))
-    step, floor = medians.pop("step"), medians.pop("floor")
+    ratio = ratio_of(turns, "step", "floor")
+    step, floor, without = (medians.pop(name, None) for name in ("step", "floor", "without"))
     parts = {**medians, "losses": step - sum(medians.values())}
     rate = config.batch_size / step
-    print(f"{method}, preset {preset or 'of the paper'}; {machine()}; {len(turns['step'])} rounds")
+    preset = arguments.preset or "of the paper"
+    print(f"{arguments.method}, preset {preset}; {machine()}; {len(turns['step'])} rounds")
     print(f"step     {1000 * step:.1f} ms, {rate:,.0f} images/s, floor {1000 * floor:.1f} ms")
     print(f"ratio    {ratio:.3f}")
     print("shares   " + ", ".join(f"{name} {100 * part / step:.0f}%" for name, part in parts.items()))
     print(f"compile  {compiled['compile_s']:.1f} s")
     print(f"memory   {compiled['peak_bytes'] / 2**20:.0f} MiB a device")
-    if as_json:
-        facts = {
-            "method": method,
-            "preset": preset,
-            "device": jax.devices()[0].device_kind,
-            "step_ms": 1000 * step,
-            "floor_ms": 1000 * floor,
-            "ratio": ratio,
-            "images_per_s": rate,
-        }
+    facts = {
+        "method": arguments.method,
+        "preset": arguments.preset,
+        "device": jax.devices()[0].device_kind,
+        "step_ms": 1000 * step,
+        "floor_ms": 1000 * floor,
+        "ratio": ratio,
+        "images_per_s": rate,
+    }
+    if without:
+        facts |= {"without": arguments.without, "without_ratio": ratio_of(turns, "without", "step")}
+        names = ", ".join(arguments.without)
+        print(f"without  {names}: {1000 * without:.1f} ms, {facts['without_ratio']:.3f} times as long")
+    if arguments.json:
         print(json.dumps(facts | compiled))
+
+
+def ratio_of(turns, one, other):
+    """The median of the ratios of neighbouring turns."""
+    return statistics.median(a / b for a, b in zip(turns[one], turns[other], strict=True))

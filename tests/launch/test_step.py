@@ -1,5 +1,6 @@
 """The benchmarks of a step and of the loop: what their programs compute, and what they report."""
 
+import argparse
 import functools
 import importlib.util
 import json
@@ -15,7 +16,7 @@ import pytest
 
 from craft_jax.training.step import init_state, jit_step
 from launch import bench
-from launch.benchmarks import loop, setting, step
+from launch.benchmarks import loop, setting, step, without
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,14 +113,51 @@ def test_step_reports_medians_the_median_ratio_and_the_rest(make_config, capsys)
         "teacher": [0.06] * 3,
     }
     compiled = {"compile_s": 2.5, "peak_bytes": 3 * 2**20}
-    step.report("kd", "smoke", make_config("kd"), turns, compiled, as_json=True)
+    arguments = argparse.Namespace(method="kd", preset="smoke", without=[], json=True)
+    step.report(arguments, make_config("kd"), turns, compiled)
     text = capsys.readouterr().out
     facts = json.loads(text.splitlines()[-1])
+    assert "without" not in text
     assert facts["ratio"] == pytest.approx(1.5)  # of 2, 1.5 and 1
     assert facts["step_ms"] == pytest.approx(300) and facts["floor_ms"] == pytest.approx(200)
     assert facts["images_per_s"] == pytest.approx(16 / 0.3)
     assert facts["compile_s"] == 2.5 and facts["peak_bytes"] == 3 * 2**20
     assert "views 10%, student 50%, teacher 20%, losses 20%" in text
+
+    arguments.without = ["vector"]
+    step.report(arguments, make_config("kd"), turns | {"without": [0.4, 0.3, 0.9]}, compiled)
+    text = capsys.readouterr().out
+    facts = json.loads(text.splitlines()[-1])
+    assert facts["without"] == ["vector"] and facts["without_ratio"] == pytest.approx(1)  # of 2, 1 and 1
+    assert "without  vector: 400.0 ms, 1.000 times as long" in text
+    assert "views 10%, student 50%, teacher 20%, losses 20%" in text
+
+
+@pytest.mark.slow
+def test_a_step_without_a_change_computes_the_same(make_config):
+    """Every change is to the program alone; each that is not for a GPU only does change it."""
+    config = make_config("kd")
+    dataset = setting.generated(images=config.batch_size)
+    batch = {
+        "image": dataset.train_images,
+        "label": dataset.train_labels[: config.batch_size],
+        "index": np.arange(config.batch_size, dtype=np.int32),
+    }
+
+    def stepped(*names):
+        with without.taken_back(names):
+            run = setting.run_of(config, dataset)
+            state = jax.jit(functools.partial(init_state, run, setting.SHAPE, dataset.train_labels))()
+            teacher = jax.jit(functools.partial(setting.teacher_variables, run))()
+            lowered = jit_step(run).lower(state, teacher, batch)
+            return lowered.as_text(), lowered.compile()(state, teacher, batch)
+
+    text, (state, metrics) = stepped()
+    for name in without.CHANGES:
+        other, (other_state, other_metrics) = stepped(name)
+        assert (other != text) == (name != "kernels"), name
+        for one, two in ((metrics, other_metrics), (state["student"], other_state["student"])):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one, two)
 
 
 @pytest.mark.slow
