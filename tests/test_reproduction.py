@@ -10,8 +10,6 @@ from craft_jax.report import reproduction
 from craft_jax.training import train
 from tests.conftest import CONFIGS, SUMMED, some_slow
 
-SLOWLY = {"optimizer.learning_rate": 0.01}  # at 0.1 FitNets' weight of 100 diverges on the tiny network
-
 
 @pytest.fixture
 def trained(make_config, digits, tmp_path, monkeypatch):
@@ -19,7 +17,7 @@ def trained(make_config, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(train.data, "load", lambda config: digits)
 
     def first(method, **overrides):
-        config = make_config(method, **{"epochs": 1, "compilation_cache": False, **SLOWLY, **overrides})
+        config = make_config(method, **{"epochs": 1, "compilation_cache": False, **overrides})
         return train.train_and_evaluate(config, tmp_path / "run")
 
     return first

@@ -1,22 +1,35 @@
 """FitNets (Romero et al. 2015): the teacher's map from the student's, by a learned 1x1 convolution.
 
-One stage of training, as the later literature runs it, where the paper first trains the hint alone; and the
-convolution alone, where RepDistiller's and mdistiller's code follows it by BatchNorm and ReLU.
+One stage of training, as the later literature runs it, where the paper first trains the hint alone. BatchNorm
+and ReLU follow the convolution, as in RepDistiller's and mdistiller's code, which the weight of 100 is from:
+without them its gradient diverges within a few steps at a learning rate of 0.1. The regressor works in
+training alone, so that its BatchNorm keeps no running statistics.
 """
 
 import jax
+import jax.numpy as jnp
 
 from craft_jax import losses
 from craft_jax.losses.common import float32, pool_alike, product
 from craft_jax.methods.common import Method, distilled_reads, distilled_terms, distilled_views, uniform
 
+_EPSILON = 1e-5
+
 
 def _terms(config, s):
     def loss(student, teacher):
         h_s, h_t = pool_alike(float32(_stage(config, student)), float32(_stage(config, teacher)))
-        return losses.hint(product("bhwc,cd->bhwd", h_s, s.params["kernel"]) + s.params["bias"], h_t)
+        return losses.hint(_regressed(s.params, h_s), h_t)
 
     return distilled_terms(config, s, "fitnets", config.fitnets.weight, loss)
+
+
+def _regressed(params, h):
+    """(B, H, W, C) -> (B, H, W, C'), by the statistics of these maps."""
+    y = product("bhwc,cd->bhwd", h, params["kernel"])
+    positions = (0, 1, 2)
+    y = (y - y.mean(positions)) * jax.lax.rsqrt(y.var(positions) + _EPSILON)
+    return jax.nn.relu(y * params["scale"] + params["bias"])
 
 
 def _stage(config, outputs):
@@ -24,12 +37,12 @@ def _stage(config, outputs):
 
 
 def _init(config, key, student, teacher, labels):
-    """The convolution from the student's width to the teacher's."""
+    """The convolution from the student's width to the teacher's, and its BatchNorm's scale and bias."""
     if not config.fitnets.weight:
         return {}, ()
     width, wanted = (_stage(config, outputs).shape[-1] for outputs in (student, teacher))
-    kernel_key, bias_key = jax.random.split(key)
-    return {"kernel": uniform(kernel_key, width, width, wanted), "bias": uniform(bias_key, width, wanted)}, ()
+    kernel = uniform(key, width, width, wanted)
+    return {"kernel": kernel, "scale": jnp.ones(wanted), "bias": jnp.zeros(wanted)}, ()
 
 
 METHOD = Method(

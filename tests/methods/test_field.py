@@ -36,7 +36,13 @@ def ref_convolution(h, kernel, bias=0.0):
 
 
 def ref_fitnets(params, student, teacher):
-    h = ref_convolution(student.stages[1], params["kernel"], params["bias"])
+    h = ref_convolution(student.stages[1], params["kernel"])
+    for c in range(h.shape[-1]):
+        values = h[..., c].ravel()
+        mean = sum(values) / len(values)
+        variance = sum((values - mean) ** 2) / len(values)
+        normal = (h[..., c] - mean) / math.sqrt(variance + 1e-5)
+        h[..., c] = np.maximum(normal * params["scale"][c] + params["bias"][c], 0)
     return field.ref_hint(h, teacher.stages[1])
 
 
@@ -120,7 +126,8 @@ def test_what_is_learned_starts_as_published():
         methods.METHODS[name].init(make_config(name), jax.random.key(3), wide, thin, LABELS)
         for name in ("fitnets", "vid")
     )
-    assert hint["kernel"].shape == (60, 30) and hint["bias"].shape == (30,)
+    assert hint["kernel"].shape == (60, 30)
+    np.testing.assert_array_equal((hint["scale"], hint["bias"]), (np.ones(30), np.zeros(30)))
     assert [[k.shape for k in stage["kernels"]] for stage in vid["stages"]] == [
         [(a, b), (b, b), (b, b)] for a, b in ((50, 40), (60, 30), (70, 20))
     ]
