@@ -119,6 +119,31 @@ def test_folded_networks_say_the_same(network, kept, monkeypatch):
         folded.apply(others, images, True)
 
 
+def test_a_folded_network_in_bfloat16_keeps_its_kernels_so(monkeypatch):
+    """They are what each step would make of float32 ones: the same logits, to the bit."""
+    model = models.build("tiny", 10, dtype="bfloat16", mean=(0.5,) * 3, std=(0.25,) * 3)
+    variables = jax.device_get(jax.jit(partial(model.init, shape=(1, 16, 16, 3)))(jax.random.key(0)))
+    variables = jax.tree.map(lambda x: x + RANDOM.uniform(0, 0.5, x.shape).astype(np.float32), variables)
+    folded, variables_of = folding.fold(model, (16, 16, 3))
+    rounded = variables_of(variables)
+    kept = {_name(path): x.dtype for path, x in jax.tree_util.tree_leaves_with_path(rounded["params"])}
+    convs = {name for name in kept if "conv" in name}
+    assert {kept[name] for name in convs} == {np.dtype("bfloat16")} and len(convs) == 9
+    assert {kept[name] for name in kept.keys() - convs} == {np.dtype("float32")}
+
+    by_name = {"/".join(path): pair for path, pair in folding._pairs(model, (16, 16, 3)).items()}
+    assert len(by_name) == len(convs)
+    monkeypatch.setattr(
+        folding,
+        "_pairs",
+        lambda *_: {tuple(n.split("/")): (norm, np.float32) for n, (norm, _) in by_name.items()},
+    )
+    exact = folding.fold(model, (16, 16, 3))[1](variables)
+    images = RANDOM.random((4, 16, 16, 3), np.float32)
+    found, wanted = (np.asarray(folded.apply(v, images, False)[0].logits) for v in (rounded, exact))
+    np.testing.assert_array_equal(found, wanted)
+
+
 def _name(path):
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
