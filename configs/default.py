@@ -55,6 +55,8 @@ def _defaults():
     student.name = "resnet20"  # a key of craft_jax.models.REGISTRY, which python -m craft_jax.models prints
     student.checkpoint = ""  # workdir of a finished run, of this network and as many classes, whose student
     # training starts from; "": from random parameters
+    student.remat = False  # keep of a block its input alone, and compute the rest again for its gradient: less
+    # memory, a forward pass more a step, the same numbers but for rounding. A teacher trained on the way does not
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
@@ -84,6 +86,9 @@ def _defaults():
     optimizer.clip_norm = 0.0  # scale a gradient of a larger global norm down to this, before weight decay is
     # added; 0: never. Logged as gradient_norm is the one before
     optimizer.weight_decay = 5e-4  # added to the gradient, on every trained parameter
+    optimizer.accumulate_steps = 1  # meet a batch in so many parts, one after the other, and add up their
+    # gradients: a part's memory for a batch's update. Normalisation, contrastive negatives and whatever else
+    # compares images are then of a part; running statistics and CRD's banks move on from part to part
     optimizer.skip_nonfinite = 0  # skip so many updates of the student at most whose loss or gradient is not
     # finite; the next such one stops the run, with 0 the first
 

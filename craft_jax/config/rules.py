@@ -2,7 +2,7 @@
 
 import jax
 
-from craft_jax import corruptions, data, methods
+from craft_jax import corruptions, data, methods, models
 from craft_jax.config.ranges import CHOICES, FREE_VALUES, NOT_EMPTY, RANGES, SOURCES
 from craft_jax.config.tree import flatten
 from craft_jax.errors import ConfigError
@@ -115,12 +115,16 @@ def _training_faults(config):
     if config.data.name == "digits" and config.data.flip:
         yield "config.data.flip: True; allowed for digits: False (a flipped 2 is no digit)"
     devices = jax.device_count()
-    sizes = {"batch_size": config.batch_size}
-    if _trains_teacher(config):
-        sizes["teacher.batch_size"] = config.teacher.batch_size
-    for key, size in sizes.items():
-        if size > 0 and size % devices:
-            yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    parts = config.optimizer.accumulate_steps
+    if config.batch_size > 0 and parts > 0 and config.batch_size % (devices * parts):
+        split = f" times optimizer.accumulate_steps={parts}" if parts > 1 else ""
+        yield f"config.batch_size: {config.batch_size}; allowed: a multiple of the {devices} devices{split}"
+    taught_by = config.teacher.batch_size
+    if _trains_teacher(config) and taught_by > 0 and taught_by % devices:
+        yield f"config.teacher.batch_size: {taught_by}; allowed: a multiple of the {devices} devices"
+    student = config.student.name
+    if config.student.remat and student in models.REGISTRY and not models.can_remat(student):
+        yield f"config.student.remat: True; allowed: False, since the network {student} takes no `remat`"
     yield from _schedule_faults(config)
     if config.eval.adaptation in ("batch_norm", "tent"):
         yield (

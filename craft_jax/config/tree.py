@@ -71,8 +71,9 @@ _ADDED = {
     "optimizer": {
         **{"nesterov": False, "warmup_epochs": 0.0, "clip_norm": 0.0, "skip_nonfinite": 0},
         **{"schedule": "cosine", "drop_epochs": [150, 180, 210], "drop_factor": 0.1},
+        "accumulate_steps": 1,
     },
-    "student": {"checkpoint": ""},
+    "student": {"checkpoint": "", "remat": False},
     "teacher": {"schedule": "cosine"},
     "reliability": {"source": "teacher"},
 }
@@ -81,8 +82,11 @@ _ADDED = {
 # Options of a student's training, at what a teacher trained on the way has in their place.
 _STUDENTS_OWN = {
     "": {"label_smoothing": 0.0},
-    "student": {"checkpoint": ""},
-    "optimizer": {"nesterov": False, "warmup_epochs": 0.0, "clip_norm": 0.0, "skip_nonfinite": 0},
+    "student": {"checkpoint": "", "remat": False},
+    "optimizer": {
+        **{"nesterov": False, "warmup_epochs": 0.0, "clip_norm": 0.0, "skip_nonfinite": 0},
+        "accumulate_steps": 1,
+    },
 }
 
 
