@@ -89,11 +89,17 @@ def _joint_faults(config):
     if config.data.name in data.OWN and not config.data.dir:
         what = "the path of an .npz file" if config.data.name == "npz" else "the directory of train/CLASS/"
         yield f"config.data.dir: empty; data.name={config.data.name} needs {what}"
-    if config.data.name == "folder" and config.data.size == 0:
+    if config.data.name in data.OF_SIZE and config.data.size == 0:
         yield (
-            "config.data.size: 0; data.name=folder needs the side that pictures are resized to, at least "
-            f"{corruptions.LEAST_SIDE}"
+            f"config.data.size: 0; data.name={config.data.name} needs the side that pictures are resized to, "
+            f"at least {corruptions.LEAST_SIDE}"
         )
+    if config.data.name not in data.OF_SIZE and config.data.test_crop != 1:
+        sets = " or ".join(data.OF_SIZE)
+        yield f"config.data.test_crop: {config.data.test_crop}; allowed: 1.0, but with data.name={sets}"
+    scale = config.data.crop_scale
+    if len(scale) != 2 or scale[0] > scale[1]:
+        yield f"config.data.crop_scale: {scale!r}; allowed: two numbers, the least share first"
     yield from _streaming_faults(config)
     if config.eval.split == "validation" and not config.data.validation:
         yield (
@@ -230,7 +236,7 @@ def _source_faults(config):
             "'regenerated', of the images held out (these are test images, which tuning must not see; "
             "--config.eval.split=test evaluates on test images)"
         )
-    if source != "regenerated" and config.data.size:
+    if source not in ("regenerated", "imagenet_c") and config.data.size:
         yield (
             f"config.eval.source: {source!r} with data.size={config.data.size}; allowed: 'regenerated' "
             "(published files are not shrunk)"
@@ -240,8 +246,9 @@ def _source_faults(config):
             f"config.eval.source: {source!r} with data.cue={config.data.cue}; allowed: 'regenerated' "
             "(published files carry no cue)"
         )
-    if source == "cifar10_c" and not config.eval.dir:
-        yield "config.eval.dir: empty; eval.source=cifar10_c needs the folder of NAME.npy and labels.npy"
+    folders = {"cifar10_c": "NAME.npy and labels.npy", "imagenet_c": "NAME/SEVERITY/CLASS/*.JPEG"}
+    if source in folders and not config.eval.dir:
+        yield f"config.eval.dir: empty; eval.source={source} needs the folder of {folders[source]}"
     if source == "regenerated" and config.eval.dir:
         yield (
             f"config.eval.dir: {config.eval.dir!r}; allowed: '' for eval.source=regenerated, which reads no "

@@ -61,6 +61,7 @@ _ADDED = {
     "data": {
         **{"size": 0, "cue": "none", "cue_correlation": 0.9},
         **{"streaming": "auto", "memory_gb": 0.0, "workers": 16},
+        **{"crop": "padded", "crop_scale": [0.08, 1.0], "test_crop": 1.0},
     },
     "kd": {"standardize": False},
     "contrastive": {"block": 0},
@@ -162,6 +163,8 @@ def teacher_recipe(wanted):
     # At their defaults these say how teachers were trained before the keys came: those keep their names.
     if wanted.precision != "default":
         identity["precision"] = wanted.precision
+    if wanted.data.crop != "padded":
+        identity |= {key: flat[key] for key in ("data.crop", "data.crop_scale")}
     if wanted.optimizer.schedule != "cosine":
         drops = ("optimizer.schedule", "optimizer.drop_epochs", "optimizer.drop_factor")
         identity |= {key: flat[key] for key in drops}

@@ -43,7 +43,9 @@ def begun(run, state, teacher, batch):
     if run.config.optimizer.accumulate_steps > 1:
         images, batch, key = _part(run, 0, images, batch, key)
     taught = _taught(run, teacher, images)
-    return run.method.begin(run.config, _signals(run, state, trained_of(state), images, taught, batch, key)[0])
+    return run.method.begin(
+        run.config, _signals(run, state, trained_of(state), images, taught, batch, key)[0]
+    )
 
 
 def _views(run, state, batch):

@@ -72,7 +72,9 @@ def test_a_part_is_a_batch_of_its_own(make_config, digits, monkeypatch, micro):
     # Of two classes alike in size a draw of so many negatives is the whole other class.
     data = dataclasses.replace(digits, train_labels=np.arange(72, dtype=np.int32) % 2, num_classes=2)
     images = jax.random.uniform(jax.random.key(1), (72, 2, 16, 16, 3))
-    monkeypatch.setattr(gradients.views, "make", lambda c, k, image, count, *_: images[image[:, 0, 0, 0], :count])
+    monkeypatch.setattr(
+        gradients.views, "make", lambda c, k, image, count, *_: images[image[:, 0, 0, 0], :count]
+    )
     settings = {"crd.negatives": 36, "student.name": "micro_norm"}
     rows = np.arange(16) + 3
 
@@ -92,9 +94,9 @@ def test_a_part_is_a_batch_of_its_own(make_config, digits, monkeypatch, micro):
     first = begin(runs[0], state, teacher, batch_of(rows))
     close(first, begin(runs[1], state, teacher, parts[0]), rtol=1e-5)
 
-    (loss, (terms, logits, stats)), gradient = jax.jit(
-        lambda s, t, b: gradients.gradients(runs[0], s, t, b)
-    )(first, teacher, batch_of(rows))
+    (loss, (terms, logits, stats)), gradient = jax.jit(lambda s, t, b: gradients.gradients(runs[0], s, t, b))(
+        first, teacher, batch_of(rows)
+    )
     alone = jax.jit(lambda s, t, b: gradients.gradients(runs[1], s, t, b))
     now, seen = first, []
     for part in parts:
@@ -112,7 +114,7 @@ def test_a_part_is_a_batch_of_its_own(make_config, digits, monkeypatch, micro):
 
 def test_a_term_that_compares_images_needs_two_in_a_part(make_config, digits):
     config = make_config("sp", batch_size=16, **{"optimizer.accumulate_steps": 16})
-    with pytest.raises(DataError, match="at least 32, since the term compares images of a batch .each of opt"):
+    with pytest.raises(DataError, match=r"at least 32, since the term compares images of a batch .each"):
         methods.METHODS["sp"].check(config, digits.train_labels)
     config.optimizer.accumulate_steps = 8
     methods.METHODS["sp"].check(config, digits.train_labels)

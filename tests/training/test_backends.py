@@ -7,7 +7,7 @@ import pytest
 from craft_jax import files, models
 from craft_jax.evaluation import cost
 from craft_jax.runs import results
-from craft_jax.training import gradients, step, train
+from craft_jax.training import gradients, train
 from craft_jax.training.step import init_state, make_run, train_step
 from tests.conftest import CONFIGS
 from tests.programs import equations, precisions
