@@ -61,10 +61,8 @@ def _defaults():
     student.name = "resnet20"  # a key of craft_jax.models.REGISTRY, which python -m craft_jax.models prints
     student.checkpoint = ""  # workdir of a finished run, of this network and as many classes, whose student
     # training starts from; "": from random parameters
-    student.remat = (
-        False  # keep of a block its input alone, and compute the rest again for its gradient: less
-    )
-    # memory, a forward pass more a step, the same numbers but for rounding. No teacher trained on the way does
+    student.remat = False  # keep of a block its input alone, compute the rest again for its gradient: less
+    # memory, a forward pass more, the same numbers but for rounding. A teacher trained on the way does not
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it

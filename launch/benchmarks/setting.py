@@ -91,8 +91,8 @@ def generated(images, data="cifar10"):
 
 def run_of(config, dataset):
     """The Run of a configuration, its teacher untrained where the method has one."""
-    teacher = teacher_of(config, dataset)
-    return make_run(config, dataset, Frozen(fold(teacher, dataset.train_images.shape[1:])[0]) if teacher else None, _STEPS)
+    teacher, shape = teacher_of(config, dataset), dataset.train_images.shape[1:]
+    return make_run(config, dataset, Frozen(fold(teacher, shape)[0]) if teacher else None, _STEPS)
 
 
 def teacher_of(config, dataset):

@@ -52,7 +52,7 @@ def root(tmp_path):
 
 def config_of(root, name="folder", **more):
     settings = {"data.name": name, "data.dir": str(root), "data.size": 16, "data.test_crop": 0.875}
-    return small_config("erm", **settings, **more)
+    return small_config("erm", **settings | more)
 
 
 def middle(number, share):
