@@ -94,9 +94,8 @@ def configuration_or_leave(parser, arguments):
     if devices < 1 or (devices > 8 and devices % 8):
         parser.error(f"--devices={devices}; allowed: 1 to 8, or a multiple of 8")
     if parts < 1 or config.batch_size % (devices * parts) or config.batch_size % config.views.lanes:
-        parser.error(
-            f"--devices={devices} --accumulate={parts}: do not divide a batch of {config.batch_size}"
-        )
+        allowed = f"what, times --accumulate={parts}, divides the batch of {config.batch_size}"
+        parser.error(f"--devices={devices}; allowed: {allowed}")
     return config
 
 

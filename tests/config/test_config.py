@@ -632,7 +632,7 @@ def test_npz_needs_a_path():
 
 def test_what_cannot_stream_is_not_to_always():
     (line,) = faults_at(load(data__name="digits", data__streaming="always"), "data.streaming")
-    assert "data.name=digits" in line and line.endswith("allowed with it: cifar10, cifar100, folder")
+    assert "data.name=digits" in line and line.endswith("folder, imagenet2012")
     (line,) = faults_at(load(data__streaming="always", data__cue="color"), "data.streaming")
     assert "data.cue=color" in line
     for streaming in ("auto", "never"):
