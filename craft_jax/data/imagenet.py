@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from craft_jax import files
 from craft_jax.corruptions import LEAST_SIDE
 from craft_jax.data import tfds, tfds_encoded
 from craft_jax.data.dataset import Source
@@ -50,6 +51,12 @@ def load(
             reader = tfds_encoded.Records(prepared, split, size, share)
             labels = tfds_encoded.labels_of(reader, len(classes))
             parts += [Encoded(reader, np.arange(len(labels))), labels]
-    if not streams(parts[0].nbytes + parts[2].nbytes):
+    needed = parts[0].nbytes + parts[2].nbytes
+    if not streams(needed):
+        if needed > files.memory():
+            raise DataError(
+                f"data.size is {size}: the images would have {needed} bytes; this machine has "
+                f"{files.memory()} of memory. --config.data.streaming=always leaves them in their files"
+            )
         parts = [np.asarray(part) for part in parts]
     return Source(*parts, len(classes), MEAN, STD, classes)

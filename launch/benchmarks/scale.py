@@ -112,23 +112,27 @@ def of_step(program):
 
 
 def cost(programs, preset):
-    """GPU-hours of a table of `table2.METHODS`, three seeds each, as far as programs for one GPU are known."""
-    known = {p["method"]: p for p in programs if _plain(p, preset)}
-    runs = [known[name] for name in table2.METHODS if name in known]
-    config = _config("craft", preset)
-    seeds, examples = 3, len(setting.generated(0, config.data.name).train_labels)
-    hours = [0.0, 0.0]
-    for i, assumed in enumerate((_BEST, _WORST)):
-        for program in runs:
-            steps = config.epochs * (examples // config.batch_size) * config.batch_size / program["batch"]
-            hours[i] += seeds * steps * _seconds(program, assumed) / 3600
-        student, teacher = (forward_flops(n, preset) for n in (config.student.name, config.teacher.name))
-        rate = assumed.compute * _PEAK[config.dtype] * 3600
-        hours[i] += config.teacher.epochs * examples * 3 * teacher / rate
-        hours[i] += len(runs) * seeds * _SETS * _TESTS[preset] * (student + teacher) / rate
-    names = ", ".join(program["method"] for program in runs)
-    missing = [name for name in table2.METHODS if name not in known]
-    told = f"; no program of {', '.join(missing)}" if missing else ""
+    """GPU-hours of a table of `table2.METHODS`, three seeds each on one GPU.
+
+    Of a method without a program for one GPU the launches are left out, which is told.
+    """
+    known = {program["method"]: program for program in programs if _plain(program, preset)}
+    config, seeds = _config("craft", preset), 3
+    blank = {"preset": preset, "devices": 1, "batch": config.batch_size, "remat": False, "launches": 0}
+    runs = [known.get(name) or blank | {"method": name} for name in table2.METHODS]
+    examples = len(setting.generated(0, config.data.name).train_labels)
+    student, teacher = (forward_flops(name, preset) for name in (config.student.name, config.teacher.name))
+    hours = []
+    for assumed in (_BEST, _WORST):
+        rate = assumed.compute * _PEAK[config.dtype]
+        images = config.epochs * (examples // config.batch_size * config.batch_size)
+        training = sum(seeds * images / program["batch"] * _seconds(program, assumed) for program in runs)
+        of_teacher = config.teacher.epochs * examples * 3 * teacher / rate
+        evaluation = len(runs) * seeds * _SETS * _TESTS[preset] * (student + teacher) / rate
+        hours.append((training + of_teacher + evaluation) / 3600)
+    blanks = ", ".join(name for name in table2.METHODS if name not in known)
+    told = f"; without the launches of {blanks}" if blanks else ""
+    names = ", ".join(table2.METHODS)
     return (
         f"{preset or 'the paper'}: {names}, {seeds} seeds: {hours[0]:,.0f} to {hours[1]:,.0f} GPU-hours{told}"
     )
