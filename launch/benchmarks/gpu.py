@@ -2,7 +2,7 @@
 
     python3 -m venv /tmp/cuda && /tmp/cuda/bin/pip install -r requirements.txt "jax[cuda12]"    # 5.6 GB
     /tmp/cuda/bin/python launch/bench.py gpu [--method=craft] [--preset=imagenet] [--devices=1] [--batch=N]
-                                             [--accumulate=1] [--remat] [--steps=1] [--json]
+                                             [--accumulate=1] [--remat] [--student=NAME] [--steps=1] [--json]
 
 The CUDA wheels bring XLA's compiler for GPUs, which needs neither a GPU nor a driver. The step is that of the
 paper's preset (configs/METHOD.py: batch 128, ResNet-56 to ResNet-20, M = 2), at 32x32, with 50,000 training
@@ -69,6 +69,7 @@ def main(argv):
     parser.add_argument("--preset", default="", help="of configs/METHOD.py; default: the paper's protocol")
     parser.add_argument("--devices", type=int, default=1, help="H100s, eight a machine; default 1")
     parser.add_argument("--batch", type=int, help="images a step over all devices; default: the preset's")
+    parser.add_argument("--student", default="", help="student.name; default: the preset's")
     parser.add_argument("--accumulate", type=int, default=1, help="optimizer.accumulate_steps; default 1")
     parser.add_argument("--remat", action="store_true", help="student.remat")
     parser.add_argument("--steps", type=int, default=1, help="in one dispatch; default 1")
@@ -88,6 +89,7 @@ def configuration_or_leave(parser, arguments):
     except ValueError as error:
         parser.error(f"--preset: {error}")
     config.batch_size = arguments.batch or config.batch_size
+    config.student.name = arguments.student or config.student.name
     config.optimizer.accumulate_steps, config.student.remat = arguments.accumulate, arguments.remat
     config.views.lanes = max(config.views.lanes, arguments.devices)
     devices, parts = arguments.devices, arguments.accumulate
@@ -155,7 +157,7 @@ def report(arguments, config, compiled, seconds):
     least = "at least " * (counts.unknown_loops > 0)
     settings = f"{arguments.accumulate} parts" + ", remat" * arguments.remat
     batch = f"{config.batch_size} images a step in {settings}"
-    print(f"{method}, preset {arguments.preset or 'of the paper'}, {batch}")
+    print(f"{method}, preset {arguments.preset or 'of the paper'}, {config.student.name}, {batch}")
     print(f"{devices} x NVIDIA H100, JAX {jax.__version__}")
     print(f"compile           {seconds:.0f} s")
     print(f"launches          {least}{counts.launches} {each}: {kinds} ...")
@@ -172,6 +174,7 @@ def report(arguments, config, compiled, seconds):
             "method": method,
             "preset": arguments.preset,
             "devices": devices,
+            "student": config.student.name,
             "batch": config.batch_size,
             "accumulate": arguments.accumulate,
             "remat": arguments.remat,

@@ -74,6 +74,7 @@ def row(program):
     """A line of the table of programs."""
     best, worst = seconds(program)
     name = f"{program['method']}{':' * bool(program['preset'])}{program['preset']}"
+    name += f", {program['student']}"
     name += f", {program['accumulate']} parts" * (program["accumulate"] > 1) + ", remat" * program["remat"]
     moved = f"{program['collectives']}, {program['collective_bytes'] / 2**20:.1f}"
     rates = f"{program['batch'] / worst:,.0f} to {program['batch'] / best:,.0f}"
@@ -105,7 +106,7 @@ def of_step(program):
     """The networks' FLOPs in a step, over all GPUs."""
     config = _config(program["method"], program["preset"])
     seen, taught = methods.METHODS[config.method].views(config)
-    names = config.student.name, config.teacher.name
+    names = program["student"], config.teacher.name
     student, teacher = (forward_flops(name, program["preset"]) for name in names)
     passes = 4 if program["remat"] else 3
     return program["batch"] * (passes * seen * student + taught * teacher)
@@ -118,7 +119,14 @@ def cost(programs, preset):
     """
     known = {program["method"]: program for program in programs if _plain(program, preset)}
     config, seeds = _config("craft", preset), 3
-    blank = {"preset": preset, "devices": 1, "batch": config.batch_size, "remat": False, "launches": 0}
+    blank = {
+        "preset": preset,
+        "student": config.student.name,
+        "devices": 1,
+        "batch": config.batch_size,
+        "remat": False,
+        "launches": 0,
+    }
     runs = [known.get(name) or blank | {"method": name} for name in table2.METHODS]
     examples = len(setting.generated(0, config.data.name).train_labels)
     student, teacher = (forward_flops(name, preset) for name in (config.student.name, config.teacher.name))
@@ -139,8 +147,9 @@ def cost(programs, preset):
 
 
 def _plain(program, preset):
+    own = program["student"] == _config(program["method"], program["preset"]).student.name
     alone = program["devices"] == 1 and program["accumulate"] == 1 and not program["remat"]
-    return alone and program["preset"] == preset
+    return alone and own and program["preset"] == preset
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from launch.benchmarks import scale
 
 PROGRAM = {
     **{"method": "erm", "preset": "", "devices": 1, "batch": 128, "accumulate": 1, "remat": False},
+    "student": "resnet20",
     **{"launches": 300, "collectives": 0, "collective_bytes": 0},
 }
 RESNET20 = 81.6e6  # FLOPs of an image, two a pair: 40.8 million pairs, as published
