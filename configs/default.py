@@ -1,8 +1,9 @@
 """Every configuration key, its default and its meaning. The other files change a few lines of this one.
 
 The values are the paper's protocol (its table 1) on CIFAR-10, ResNet-56 to ResNet-20. A preset, named after
-a colon (`_presets.py`), changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the
-protocol (`kd_literature`, `matched`, `c_bar`); several are joined by commas and applied in order:
+a colon (`_presets.py`), changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`,
+`imagenet`) or the protocol (`kd_literature`, `matched`, `c_bar`); several are joined by commas and applied
+in order:
 
     python -m craft_jax.main --config=configs/craft.py                    # a CUDA GPU, 200 epochs
     python -m craft_jax.main --config=configs/craft.py:digits             # minutes on a laptop, no download

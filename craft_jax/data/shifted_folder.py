@@ -5,7 +5,7 @@ Unpacked archives are such a folder. Nothing is held in memory: pictures are dec
 
 import hashlib
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ _LISTED = 5  # faults of one kind in a message
 class _Cell:
     """An `encoded.Reader` of the pictures of one corruption at one severity."""
 
-    def __init__(self, folder: Path, paths: list[PurePosixPath], shape: tuple[int, int, int]):
-        self.shape, self._folder, self._paths = shape, folder, list(map(str, paths))
-        self.key = hashlib.sha256(os.fsencode(f"{folder}\n{shape}\n" + "\n".join(self._paths))).hexdigest()
+    def __init__(self, folder: Path, paths: list[str], shape: tuple[int, int, int]):
+        self.shape, self._folder, self._paths = shape, folder, paths
+        self.key = hashlib.sha256(os.fsencode(f"{folder}\n{shape}\n" + "\n".join(paths))).hexdigest()
 
     def read(self, numbers):
         paths = (self._folder / self._paths[number] for number in numbers)
@@ -51,10 +51,9 @@ def load(config: Any, dataset: Dataset) -> tuple[np.ndarray, tuple[str, ...], An
     folders = {(name, severity): root / name / str(severity) for name, severity in cells}
     if missing := [str(folder.relative_to(root)) for folder in folders.values() if not folder.is_dir()]:
         raise _fault(config, f"there is no {_some(missing)}")
-    found = {cell: pictures.find(folder) for cell, folder in folders.items()}
-    paths = found[cells[0]]
-    if other := [cell for cell in cells if found[cell] != paths]:
-        told = _some(["/".join(map(str, cell)) for cell in other])
+    paths = _paths(folders[cells[0]])  # one list for all: there may be 75 cells of 50,000
+    if other := [folder for folder in folders.values() if _paths(folder) != paths]:
+        told = _some([str(folder.relative_to(root)) for folder in other])
         raise _fault(config, f"{told} have other pictures than {cells[0][0]}/{cells[0][1]}")
     labels = _labels(config, paths, dataset)
     count = min(config.eval.max_examples or len(labels), len(labels))
@@ -73,10 +72,14 @@ def load(config: Any, dataset: Dataset) -> tuple[np.ndarray, tuple[str, ...], An
     return labels[:count], names, images, record
 
 
+def _paths(folder):
+    return list(map(str, pictures.find(folder)))
+
+
 def _labels(config, paths, dataset):
     """(N,) int32, by the directories of the pictures' classes."""
     numbers = {dataset.class_name(label): label for label in range(dataset.num_classes)}
-    classes = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
+    classes = [path.rpartition("/")[0].partition("/")[0] for path in paths]
     if strange := sorted({name for name in classes if name not in numbers}):
         raise _fault(config, f"{dataset.name} has no class {_some([name or '(none)' for name in strange])}")
     if not paths:
@@ -89,7 +92,7 @@ def _labels(config, paths, dataset):
 
 def _fingerprint(folders, paths):
     """sha256 over the cells, the pictures' names and each cell's first file: cheap, not complete."""
-    digest = hashlib.sha256("\n".join(map(str, paths)).encode())
+    digest = hashlib.sha256(os.fsencode("\n".join(paths)))
     for (name, severity), folder in sorted(folders.items()):
         digest.update(f"\n{name} {severity}\n".encode() + (folder / paths[0]).read_bytes())
     return digest.hexdigest()
