@@ -4,6 +4,7 @@ import io
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -104,14 +105,14 @@ def prepare(root, train, validation):
             return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, dl_manager):
-            parts = {"train": train, "validation": validation}
             return {
-                split: [
-                    (i, {"image": io.BytesIO(jpeg(i)), "label": i % 3, "file_name": f"{i}.JPEG"})
-                    for i in numbers
-                ]
-                for split, numbers in parts.items()
+                "train": self._generate_examples(train),
+                "validation": self._generate_examples(validation),
             }
+
+        def _generate_examples(self, numbers):
+            for i in numbers:
+                yield i, {"image": io.BytesIO(jpeg(i)), "label": i % 3, "file_name": f"{i}.JPEG"}
 
     Imagenet2012(data_dir=root, file_format="array_record").download_and_prepare()
 
@@ -160,7 +161,7 @@ def corrupted(tmp_path):
 def of_c(root, corrupted, **more):
     cells = {"eval.corruptions": ("fog", "contrast"), "eval.severities": (1, 5)}
     source = {"eval.source": "imagenet_c", "eval.dir": str(corrupted)}
-    return config_of(root, **source, **cells, **more)
+    return config_of(root, **source | cells | more)
 
 
 def test_imagenet_c_streams_in_the_order_of_the_test_pictures(root, corrupted):
@@ -267,7 +268,7 @@ def test_a_resized_crop_is_a_box_enlarged():
     images = np.stack(
         [np.asarray(Image.fromarray(x).resize((24, 24), Image.Resampling.BICUBIC)) for x in coarse]
     )
-    found = np.asarray(crops.resized_crop_and_flip(key, images, (0.08, 1.0), False))
+    found = np.asarray(crops.resized_crop_and_flip(key, jnp.asarray(images), (0.08, 1.0), False))
     drawn = np.asarray(crops.boxes(jax.random.split(key)[0], 6, 24, 24, (0.08, 1.0)))
     assert len({tuple(box) for box in drawn}) == 6
     for image, box, crop in zip(images, drawn, found, strict=True):
@@ -279,12 +280,12 @@ def test_a_resized_crop_is_a_box_enlarged():
         )
         # Pillow reads beyond the box where there is more of the image; inside both are the same.
         assert np.abs(crop.astype(int) - np.asarray(pillow))[3:-3, 3:-3].max() <= 2
-    whole = crops.resized_crop_and_flip(key, images, (1.0, 1.0), False)
+    whole = crops.resized_crop_and_flip(key, jnp.asarray(images), (1.0, 1.0), False)
     still = np.asarray(crops.boxes(jax.random.split(key)[0], 6, 24, 24, (1.0, 1.0)))
     for image, box, crop in zip(images, still, whole, strict=True):
         if tuple(box[2:]) == (24, 24):
             np.testing.assert_array_equal(crop, image)
-    flipped = np.asarray(crops.resized_crop_and_flip(key, images, (0.08, 1.0), True))
+    flipped = np.asarray(crops.resized_crop_and_flip(key, jnp.asarray(images), (0.08, 1.0), True))
     mirrored = [not (crop == other).all() for crop, other in zip(found, flipped, strict=True)]
     assert 0 < sum(mirrored) < 6
     for crop, other, is_mirrored in zip(found, flipped, mirrored, strict=True):
