@@ -1044,8 +1044,9 @@ def test_teacher_recipe_follows_the_teachers_keys_and_the_data_alone():
         moved = recipe(load("craft.py", **{key.replace(".", "__"): value}))
         assert {k for k in base if moved[k] != base[k]} == {becomes}
     shared = ("dtype", "data.name", "data.validation", "data.crop_padding", "data.flip")
+    later = ("teacher.method", "teacher.schedule", "precision", "data.crop")
     for key, value in DEFAULT.items():
-        if key in shared or key in RECIPE or key in ("teacher.method", "teacher.schedule", "precision"):
+        if key in shared or key in RECIPE or key in later:
             continue
         moved = recipe(load("craft.py", **{key.replace(".", "__"): changed(value)}))
         assert moved == base, f"{key} is not the teacher's"
@@ -1054,6 +1055,8 @@ def test_teacher_recipe_follows_the_teachers_keys_and_the_data_alone():
         assert {k for k in base if moved[k] != base[k]} == {key}
     # Keys that came later: left out where they say what was done before.
     assert recipe(load("craft.py", precision="highest")) == base | {"precision": "highest"}
+    resized = {"data.crop": "resized", "data.crop_scale": (0.08, 1.0)}
+    assert recipe(load("craft.py", data__crop="resized")) == base | resized
     drops = {"schedule": "drops", "drop_epochs": (150, 180, 210), "drop_factor": 0.1}
     assert recipe(load("craft.py", teacher__schedule="drops")) == base | {
         f"optimizer.{key}": value for key, value in drops.items()
