@@ -8,7 +8,7 @@ views of each image, and the student on its own three times over, since a gradie
 more; a fourth under student.remat. No GPU was measured. A step takes between
 
     best    max(FLOPs / 30% of the peak, launches x 1 us) + collectives x their least latency
-    worst   FLOPs / 5% of the peak + launches x 5 us + collectives x their most
+    worst   FLOPs / 5% of the peak (in float32 2%) + launches x 5 us + collectives x their most
 
 and the time that their bytes take, an all-reduce's twice, at 80% or at 30% of the link's published rate. What
 is published is an H100 SXM's: 989 TFLOP/s in bfloat16 and 495 in TF32, without sparsity, NVLink 450 GB/s each
@@ -40,14 +40,15 @@ _NVLINK, _BETWEEN = 450e9, 50e9  # bytes/s of a GPU each way
 class Assumed(NamedTuple):
     """What is not known: shares of the peak and of a link's rate, seconds a launch and a collective."""
 
-    compute: float
+    compute: dict
     link: float
     launch: float
     within: float  # a machine of eight
     between: float
 
 
-_BEST, _WORST = Assumed(0.30, 0.8, 1e-6, 10e-6, 20e-6), Assumed(0.05, 0.3, 5e-6, 40e-6, 100e-6)
+_BEST = Assumed({"float32": 0.30, "bfloat16": 0.30}, 0.8, 1e-6, 10e-6, 20e-6)
+_WORST = Assumed({"float32": 0.02, "bfloat16": 0.05}, 0.3, 5e-6, 40e-6, 100e-6)
 _SETS = 1 + 15 * 5  # of test images
 _TESTS = {"": 10_000, "imagenet": 50_000}
 
@@ -79,7 +80,7 @@ def row(program):
     moved = f"{program['collectives']}, {program['collective_bytes'] / 2**20:.1f}"
     rates = f"{program['batch'] / worst:,.0f} to {program['batch'] / best:,.0f}"
     each = f"{of_step(program) / program['devices'] / 1e9:,.0f}"
-    took = f"{1000 * best:.2g} to {1000 * worst:.2g}"
+    took = f"{1000 * best:,.1f} to {1000 * worst:,.1f}"
     cells = (name, program["devices"], program["batch"], each, program["launches"], moved, took, rates)
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -91,7 +92,7 @@ def seconds(program):
 
 def _seconds(program, assumed):
     config = _config(program["method"], program["preset"])
-    compute = of_step(program) / program["devices"] / (assumed.compute * _PEAK[config.dtype])
+    compute = of_step(program) / program["devices"] / _rate(assumed, config)
     launches = program["launches"] * assumed.launch
     together = max(compute, launches) if assumed is _BEST else compute + launches
     if program["devices"] == 1:
@@ -100,6 +101,11 @@ def _seconds(program, assumed):
     latency = assumed.between if far else assumed.within
     rate = assumed.link * (_BETWEEN if far else _NVLINK)
     return together + program["collectives"] * latency + 2 * program["collective_bytes"] / rate
+
+
+def _rate(assumed, config):
+    """FLOP/s of a GPU."""
+    return assumed.compute[config.dtype] * _PEAK[config.dtype]
 
 
 def of_step(program):
@@ -132,7 +138,7 @@ def cost(programs, preset):
     student, teacher = (forward_flops(name, preset) for name in (config.student.name, config.teacher.name))
     hours = []
     for assumed in (_BEST, _WORST):
-        rate = assumed.compute * _PEAK[config.dtype]
+        rate = _rate(assumed, config)
         images = config.epochs * (examples // config.batch_size * config.batch_size)
         training = sum(seeds * images / program["batch"] * _seconds(program, assumed) for program in runs)
         of_teacher = config.teacher.epochs * examples * 3 * teacher / rate
@@ -142,7 +148,7 @@ def cost(programs, preset):
     told = f"; without the launches of {blanks}" if blanks else ""
     names = ", ".join(table2.METHODS)
     return (
-        f"{preset or 'the paper'}: {names}, {seeds} seeds: {hours[0]:,.0f} to {hours[1]:,.0f} GPU-hours{told}"
+        f"{preset or 'the paper'}: {names}, {seeds} seeds: {hours[0]:,.1f} to {hours[1]:,.1f} GPU-hours{told}"
     )
 
 

@@ -24,12 +24,12 @@ def test_a_step_by_hand():
     best, worst = scale.seconds(PROGRAM)
     compute = scale.of_step(PROGRAM) / 495e12
     assert best == pytest.approx(max(compute / 0.3, 300e-6)) and worst == pytest.approx(
-        compute / 0.05 + 1.5e-3
+        compute / 0.02 + 1.5e-3
     )
     eight = PROGRAM | {"devices": 8, "collectives": 39, "collective_bytes": 10**6}
     assert scale.seconds(eight)[0] == pytest.approx(300e-6 + 390e-6 + 2e6 / (0.8 * 450e9))
     far = scale.seconds(eight | {"devices": 64})[1]
-    assert far == pytest.approx(compute / 64 / 0.05 + 1.5e-3 + 3.9e-3 + 2e6 / (0.3 * 50e9))
+    assert far == pytest.approx(compute / 64 / 0.02 + 1.5e-3 + 3.9e-3 + 2e6 / (0.3 * 50e9))
 
 
 def test_the_papers_table_by_hand():
@@ -40,12 +40,12 @@ def test_the_papers_table_by_hand():
     student, teacher = (scale.forward_flops(name, "") for name in ("resnet20", "resnet56"))
     each = 128 * (3 * student + teacher)  # FLOPs of a step that distils; CRAFT's are three times as many
     shown = told.split("seeds: ")[1].split(" GPU")[0].split(" to ")
-    for i, (share, hours) in enumerate(zip((0.3, 0.05), shown, strict=True)):
+    for i, (share, hours) in enumerate(zip((0.3, 0.02), shown, strict=True)):
         rate = share * 495e12
         steps = scale.seconds(PROGRAM)[i] + (3 + 3) * each / rate
         training = 3 * 200 * 390 * steps
         rest = (200 * 50_000 * 3 * teacher + 15 * 76 * 10_000 * (student + teacher)) / rate
-        assert float(hours) == pytest.approx((training + rest) / 3600, abs=0.51)
+        assert float(hours) == pytest.approx((training + rest) / 3600, abs=0.051)
 
 
 def test_the_file_of_programs_is_read(capsys):
