@@ -13,8 +13,8 @@ safetensors: README):
     python -m craft_jax.main --config=configs/craft_imagenet.py --config.teacher.checkpoint=runs/resnet50
 
 ImageNet-C, with mCE against AlexNet: --mode=eval --config.eval.source=imagenet_c --config.eval.dir=DIR.
-Where memory is short: --config.optimizer.accumulate_steps=4 or --config.student.remat=True
-(results/speed/imagenet.md).
+Where memory is short: --config.optimizer.accumulate_steps=4; or --config.student.remat=True, which on several
+GPUs needs XLA_FLAGS=--xla_gpu_enable_latency_hiding_scheduler=false (results/speed/imagenet.md).
 
 Training images are stored at 224 pixels, the whole middle square, and boxes are cut out of these: published
 code cuts them out of the whole picture. So its long ends are never seen here, and small boxes are blurred.

@@ -32,7 +32,8 @@ import sys
 
 # JAX and XLA read these once: nothing may have imported them before.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_gpu_autotune_level=0"  # tuning would run kernels on a GPU
+# Tuning would run kernels on a GPU; flags of the user's own stay.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
 
 import jax
 import numpy as np
