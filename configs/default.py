@@ -1,8 +1,9 @@
 """Every configuration key, its default and its meaning. The other files change a few lines of this one.
 
 The values are the paper's protocol (its table 1) on CIFAR-10, ResNet-56 to ResNet-20. A preset, named after
-a colon (`_presets.py`), changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`) or the
-protocol (`kd_literature`, `matched`, `c_bar`); several are joined by commas and applied in order:
+a colon (`_presets.py`), changes the scale (`digits`, `cifar10_cpu`, `cifar10_16`, `small`, `smoke`,
+`imagenet`) or the protocol (`kd_literature`, `matched`, `c_bar`); several are joined by commas and applied
+in order:
 
     python -m craft_jax.main --config=configs/craft.py                    # a CUDA GPU, 200 epochs
     python -m craft_jax.main --config=configs/craft.py:digits             # minutes on a laptop, no download
@@ -32,12 +33,15 @@ def _defaults():
     # classes; of no other term, not of the teacher's own training, and not in accuracies or NLL
 
     config.data = data = ml_collections.ConfigDict()
-    data.name = "cifar10"  # "cifar10", "cifar100" (both TFDS), "digits" (embedded); yours: "npz", "folder"
+    data.name = "cifar10"  # "cifar10", "cifar100", "imagenet2012" (all TFDS), "digits" (embedded); yours:
+    # "npz", "folder" (which ImageNet's own train/WNID/*.JPEG, val/WNID/*.JPEG is)
     data.dir = ""  # TFDS: its data directory, "" for TFDS's default; npz: the .npz file; folder: that of
     # train/CLASS/*.jpg and test/CLASS/*.jpg (craft_jax/data/folder.py), or of Tiny-ImageNet
     data.size = 0  # shrink all images to so many pixels a side by area means, 16 or more; 0: as they are.
     # Their mean and std are then computed; data.crop_padding stays what it is. A folder's pictures are
-    # resized to it by their shorter side and cropped to squares: it cannot be 0
+    # resized to it by their shorter side and cropped to squares, ImageNet's likewise: there it cannot be 0
+    data.test_crop = 1.0  # of a folder's and ImageNet's test images the share of the shorter side that the
+    # square has, cropped about the middle; 0.875 is the field's 224 pixels of 256
     data.validation = 0  # hold out so many training images; they are evaluated unless eval.split is "test"
     data.max_train = 0  # train on so many images at most, the same ones for every seed, at random; 0 for all
     data.cue = "none"  # a spurious cue of a class on every image: "corner", a square, or "color", a tint;
@@ -48,13 +52,18 @@ def _defaults():
     # to the bit. Of TFDS's sets and folders, without data.cue; needs requirements-streaming.txt
     data.memory_gb = 0.0  # GiB; 0: half of this machine's memory. Above it images of an evaluation stream too
     data.workers = 16  # processes that decode images that stream, one a core at most; 0: none, but a thread
+    data.crop = "padded"  # how training images are cropped: after data.crop_padding; or "resized", a box of
+    # random area and shape enlarged to the whole (Szegedy et al. 2015), as is usual on ImageNet
     data.crop_padding = 4  # pixels of zero padding before the random crop
+    data.crop_scale = (0.08, 1.0)  # the box's least and largest share of the area
     data.flip = True  # random horizontal flip; never for digits
 
     config.student = student = ml_collections.ConfigDict()
     student.name = "resnet20"  # a key of craft_jax.models.REGISTRY, which python -m craft_jax.models prints
     student.checkpoint = ""  # workdir of a finished run, of this network and as many classes, whose student
     # training starts from; "": from random parameters
+    student.remat = False  # keep of a block its input alone, compute the rest again for its gradient: less
+    # memory, a forward pass more, the same numbers but for rounding. A teacher trained on the way does not
 
     config.teacher = teacher = ml_collections.ConfigDict()
     teacher.checkpoint = ""  # workdir of a trained teacher; "": train the one below, or reuse it
@@ -84,6 +93,9 @@ def _defaults():
     optimizer.clip_norm = 0.0  # scale a gradient of a larger global norm down to this, before weight decay is
     # added; 0: never. Logged as gradient_norm is the one before
     optimizer.weight_decay = 5e-4  # added to the gradient, on every trained parameter
+    optimizer.accumulate_steps = 1  # meet a batch in so many parts, one after the other, and add up their
+    # gradients: a part's memory for a batch's update. Normalisation, contrastive negatives and whatever else
+    # compares images are then of a part; running statistics and CRD's banks move on from part to part
     optimizer.skip_nonfinite = 0  # skip so many updates of the student at most whose loss or gradient is not
     # finite; the next such one stops the run, with 0 the first
 
@@ -163,9 +175,11 @@ def _defaults():
     evaluation.split = ""  # whose images: "test", "validation" (those of data.validation), or "": the latter
     # where there are some, else the test set. It is of the end: training logs of held-out images if it can
     evaluation.source = "regenerated"  # corruptions made here from these images; or published ones:
-    # "cifar10_c" (the files of CIFAR-10-C or CIFAR-100-C), "cifar10_corrupted" (the same, prepared by TFDS);
+    # "cifar10_c" (the files of CIFAR-10-C or CIFAR-100-C), "cifar10_corrupted" (the same, prepared by TFDS),
+    # "imagenet_c" (ImageNet-C's folders, for data of the same classes);
     # or CIFAR-10.1, new images without corruptions: "cifar10_1" (TFDS)
-    evaluation.dir = ""  # cifar10_c: the folder of NAME.npy; TFDS: its data directory, "" for data.dir
+    evaluation.dir = ""  # cifar10_c: the folder of NAME.npy; imagenet_c: that of NAME/1..5/WNID/*.JPEG; TFDS:
+    # its data directory, "" for data.dir
     evaluation.corruptions = (  # CIFAR-10-C's fifteen
         *("gaussian_noise", "shot_noise", "impulse_noise"),
         *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -77,12 +78,17 @@ def _walk(root: Path, folder: Path, above: tuple[Path, ...], strangers: list) ->
             yield name
 
 
-def read(path: str | Path, height: int = 0, width: int = 0) -> np.ndarray:
+def read(path: str | Path, height: int = 0, width: int = 0, share: float | int = 1.0) -> np.ndarray:
     """A picture as (H, W, 3) uint8, in its own size or, with `height` and `width`, resized and cropped.
 
     It is then resized by Pillow's bilinear filter, whose support grows as the picture shrinks, to the least
     size that covers these sides, and cropped to them about its centre; a smaller picture is enlarged.
 
+    Args:
+      path: of the file.
+      height, width: pixels; 0 for its own.
+      share: how much of either side, in (0, 1], is kept of what would be cropped to; 0.875 is what resizing
+        to 256 pixels and cropping to 224 keeps.
     Raises:
       DataError: no such file, not a picture of `FORMATS`, damaged, or of more pixels than
         PIL.Image.MAX_IMAGE_PIXELS (about 89 million), whose header is refused before anything is decoded.
@@ -90,13 +96,19 @@ def read(path: str | Path, height: int = 0, width: int = 0) -> np.ndarray:
     try:
         if not Path(path).is_file():  # a pipe would wait for ever
             raise ValueError("a directory" if Path(path).is_dir() else "no such file")
-        with _opened(path) as image:
-            picture = _rgb(_turned(image))
-        if height and width:
-            picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
-        return np.asarray(picture)
+        return decode(path, height, width, share)
     except Exception as error:  # Pillow's decoders raise errors of a dozen kinds
         raise DataError(f"{path}: cannot be read as a picture ({reason(error)})") from error
+
+
+def decode(file: Any, height: int = 0, width: int = 0, share: float | int = 1.0) -> np.ndarray:
+    """`read` of a path or an open file. Raises what Pillow raises, errors of a dozen kinds."""
+    with _opened(file) as image:
+        picture = _rgb(_turned(image))
+    if height and width:
+        bleed = (1 - share) / 2
+        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR, bleed)
+    return np.asarray(picture)
 
 
 def reason(error: Exception) -> str:
@@ -106,8 +118,8 @@ def reason(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _opened(path):
-    image = Image.open(path, formats=FORMATS)
+def _opened(file):
+    image = Image.open(file, formats=FORMATS)
     if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
         image.close()
         raise ValueError(f"{image.width} by {image.height} pixels; allowed: {Image.MAX_IMAGE_PIXELS} in all")

@@ -7,6 +7,7 @@
     python launch/bench.py data           # images that stream beside images on the device
     python launch/bench.py evaluate       # an evaluation of 75 cells, cold and warm; --parts: its shares
     python launch/bench.py contrastive    # the contrastive loss in blocks beside all at once
+    python launch/bench.py scale          # on paper: what more GPUs would bring, what tables would cost
     python launch/bench.py torch          # step and forward beside the same in PyTorch
 
 `--help` after a name says what it measures, how, and what its options are.
@@ -19,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from any directory, installed or not
 
-BENCHMARKS = ("corruptions", "gpu", "step", "loop", "data", "evaluate", "contrastive", "torch")
+BENCHMARKS = ("corruptions", "gpu", "step", "loop", "data", "evaluate", "contrastive", "scale", "torch")
 
 
 def main(argv=None):

@@ -8,6 +8,7 @@ SOURCES = {
     "cifar10_c": None,  # or another data set in its layout, as launch/make_cifar_c.py writes
     "cifar10_corrupted": ("cifar10",),
     "cifar10_1": ("cifar10",),
+    "imagenet_c": ("imagenet2012", "folder"),
 }
 
 SCHEDULES = ("cosine", "drops")
@@ -17,6 +18,7 @@ CHOICES = {
     "dtype": lambda: ("float32", "bfloat16"),
     "precision": lambda: models.PRECISIONS,
     "data.name": lambda: data.REGISTRY,
+    "data.crop": lambda: views.CROPS,
     "data.cue": lambda: data.CUES,
     "data.streaming": lambda: data.STREAMING,
     "student.name": lambda: models.REGISTRY,
@@ -47,6 +49,7 @@ CHOICES = {
 
 _POSITIVE = ("a number above 0", lambda v: 0 < v < float("inf"))
 _NOT_NEGATIVE = ("a number of at least 0", lambda v: 0 <= v < float("inf"))
+_UP_TO_ONE = ("a number in (0, 1]", lambda v: 0 < v <= 1)
 _SHARE = ("a number in [0, 1]", lambda v: 0 <= v <= 1)
 _STAGE = (
     "an integer of at least 1, the number of a stage that both networks have",
@@ -69,6 +72,8 @@ RANGES = {
     "data.memory_gb": _NOT_NEGATIVE,
     "data.workers": _NOT_NEGATIVE,
     "data.crop_padding": _NOT_NEGATIVE,
+    "data.crop_scale": _UP_TO_ONE,
+    "data.test_crop": _UP_TO_ONE,
     "teacher.seed": ("an integer in [0, 2**31)", lambda v: 0 <= v < 2**31),
     "teacher.epochs": _POSITIVE,
     "teacher.batch_size": _POSITIVE,
@@ -82,6 +87,7 @@ RANGES = {
     "optimizer.drop_epochs": ("integers of at least 1", lambda v: v >= 1),
     "optimizer.drop_factor": ("a number in (0, 1)", lambda v: 0 < v < 1),
     "optimizer.clip_norm": _NOT_NEGATIVE,
+    "optimizer.accumulate_steps": _POSITIVE,
     "optimizer.skip_nonfinite": _NOT_NEGATIVE,
     "views.count": _NOT_NEGATIVE,
     "views.lanes": _POSITIVE,
@@ -134,6 +140,7 @@ FREE_VALUES = (
     "data.dir",
     "data.flip",
     "student.checkpoint",
+    "student.remat",
     "teacher.checkpoint",
     "teacher.allow_other_data",
     "teacher.cache",

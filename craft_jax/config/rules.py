@@ -2,7 +2,7 @@
 
 import jax
 
-from craft_jax import corruptions, data, methods
+from craft_jax import corruptions, data, methods, models
 from craft_jax.config.ranges import CHOICES, FREE_VALUES, NOT_EMPTY, RANGES, SOURCES
 from craft_jax.config.tree import flatten
 from craft_jax.errors import ConfigError
@@ -89,11 +89,17 @@ def _joint_faults(config):
     if config.data.name in data.OWN and not config.data.dir:
         what = "the path of an .npz file" if config.data.name == "npz" else "the directory of train/CLASS/"
         yield f"config.data.dir: empty; data.name={config.data.name} needs {what}"
-    if config.data.name == "folder" and config.data.size == 0:
+    if config.data.name in data.OF_SIZE and config.data.size == 0:
         yield (
-            "config.data.size: 0; data.name=folder needs the side that pictures are resized to, at least "
-            f"{corruptions.LEAST_SIDE}"
+            f"config.data.size: 0; data.name={config.data.name} needs the side that pictures are resized to, "
+            f"at least {corruptions.LEAST_SIDE}"
         )
+    if config.data.name not in data.OF_SIZE and config.data.test_crop != 1:
+        sets = " or ".join(data.OF_SIZE)
+        yield f"config.data.test_crop: {config.data.test_crop}; allowed: 1.0, but with data.name={sets}"
+    scale = config.data.crop_scale
+    if len(scale) != 2 or scale[0] > scale[1]:
+        yield f"config.data.crop_scale: {scale!r}; allowed: two numbers, the least share first"
     yield from _streaming_faults(config)
     if config.eval.split == "validation" and not config.data.validation:
         yield (
@@ -115,12 +121,16 @@ def _training_faults(config):
     if config.data.name == "digits" and config.data.flip:
         yield "config.data.flip: True; allowed for digits: False (a flipped 2 is no digit)"
     devices = jax.device_count()
-    sizes = {"batch_size": config.batch_size}
-    if _trains_teacher(config):
-        sizes["teacher.batch_size"] = config.teacher.batch_size
-    for key, size in sizes.items():
-        if size > 0 and size % devices:
-            yield f"config.{key}: {size}; allowed: a multiple of the {devices} devices"
+    parts = config.optimizer.accumulate_steps
+    if config.batch_size > 0 and parts > 0 and config.batch_size % (devices * parts):
+        split = f" times optimizer.accumulate_steps={parts}" if parts > 1 else ""
+        yield f"config.batch_size: {config.batch_size}; allowed: a multiple of the {devices} devices{split}"
+    taught_by = config.teacher.batch_size
+    if _trains_teacher(config) and taught_by > 0 and taught_by % devices:
+        yield f"config.teacher.batch_size: {taught_by}; allowed: a multiple of the {devices} devices"
+    student = config.student.name
+    if config.student.remat and student in models.REGISTRY and not models.can_remat(student):
+        yield f"config.student.remat: True; allowed: False, since the network {student} takes no `remat`"
     yield from _schedule_faults(config)
     if config.eval.adaptation in ("batch_norm", "tent"):
         yield (
@@ -226,7 +236,7 @@ def _source_faults(config):
             "'regenerated', of the images held out (these are test images, which tuning must not see; "
             "--config.eval.split=test evaluates on test images)"
         )
-    if source != "regenerated" and config.data.size:
+    if source not in ("regenerated", "imagenet_c") and config.data.size:
         yield (
             f"config.eval.source: {source!r} with data.size={config.data.size}; allowed: 'regenerated' "
             "(published files are not shrunk)"
@@ -236,8 +246,9 @@ def _source_faults(config):
             f"config.eval.source: {source!r} with data.cue={config.data.cue}; allowed: 'regenerated' "
             "(published files carry no cue)"
         )
-    if source == "cifar10_c" and not config.eval.dir:
-        yield "config.eval.dir: empty; eval.source=cifar10_c needs the folder of NAME.npy and labels.npy"
+    folders = {"cifar10_c": "NAME.npy and labels.npy", "imagenet_c": "NAME/SEVERITY/CLASS/*.JPEG"}
+    if source in folders and not config.eval.dir:
+        yield f"config.eval.dir: empty; eval.source={source} needs the folder of {folders[source]}"
     if source == "regenerated" and config.eval.dir:
         yield (
             f"config.eval.dir: {config.eval.dir!r}; allowed: '' for eval.source=regenerated, which reads no "

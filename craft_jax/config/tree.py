@@ -61,6 +61,7 @@ _ADDED = {
     "data": {
         **{"size": 0, "cue": "none", "cue_correlation": 0.9},
         **{"streaming": "auto", "memory_gb": 0.0, "workers": 16},
+        **{"crop": "padded", "crop_scale": [0.08, 1.0], "test_crop": 1.0},
     },
     "kd": {"standardize": False},
     "contrastive": {"block": 0},
@@ -71,8 +72,9 @@ _ADDED = {
     "optimizer": {
         **{"nesterov": False, "warmup_epochs": 0.0, "clip_norm": 0.0, "skip_nonfinite": 0},
         **{"schedule": "cosine", "drop_epochs": [150, 180, 210], "drop_factor": 0.1},
+        "accumulate_steps": 1,
     },
-    "student": {"checkpoint": ""},
+    "student": {"checkpoint": "", "remat": False},
     "teacher": {"schedule": "cosine"},
     "reliability": {"source": "teacher"},
 }
@@ -81,8 +83,11 @@ _ADDED = {
 # Options of a student's training, at what a teacher trained on the way has in their place.
 _STUDENTS_OWN = {
     "": {"label_smoothing": 0.0},
-    "student": {"checkpoint": ""},
-    "optimizer": {"nesterov": False, "warmup_epochs": 0.0, "clip_norm": 0.0, "skip_nonfinite": 0},
+    "student": {"checkpoint": "", "remat": False},
+    "optimizer": {
+        **{"nesterov": False, "warmup_epochs": 0.0, "clip_norm": 0.0, "skip_nonfinite": 0},
+        "accumulate_steps": 1,
+    },
 }
 
 
@@ -158,6 +163,8 @@ def teacher_recipe(wanted):
     # At their defaults these say how teachers were trained before the keys came: those keep their names.
     if wanted.precision != "default":
         identity["precision"] = wanted.precision
+    if wanted.data.crop != "padded":
+        identity |= {key: flat[key] for key in ("data.crop", "data.crop_scale")}
     if wanted.optimizer.schedule != "cosine":
         drops = ("optimizer.schedule", "optimizer.drop_epochs", "optimizer.drop_factor")
         identity |= {key: flat[key] for key in drops}

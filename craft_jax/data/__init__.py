@@ -6,14 +6,14 @@ from functools import partial
 from typing import Any
 
 from craft_jax import files
-from craft_jax.data import cues, digits, folder, npz, shrink, tfds, tfds_encoded
+from craft_jax.data import cues, digits, folder, imagenet, npz, shrink, tfds, tfds_encoded
 from craft_jax.data.dataset import Dataset, Images, Source, absent, make
 from craft_jax.data.encoded import Encoded
 from craft_jax.data.records import DataRecord, class_names, current, record
 from craft_jax.errors import DataError
 
-__all__ = ["CUES", "NAMES", "OWN", "REGISTRY", "STREAMED", "STREAMING", "DataRecord", "Dataset", "Encoded"]
-__all__ += ["Images", "absent", "class_names", "current", "load", "record"]
+__all__ = ["CUES", "NAMES", "OF_SIZE", "OWN", "REGISTRY", "STREAMED", "STREAMING", "DataRecord", "Dataset"]
+__all__ += ["Encoded", "Images", "absent", "class_names", "current", "load", "record"]
 
 Streams = Callable[[int], bool]  # of the bytes that the images would have: whether they stay in their files
 
@@ -42,12 +42,14 @@ REGISTRY = {
     "cifar100": _of_own_size("cifar100", partial(_tfds, "cifar100")),
     "npz": _of_own_size("npz", lambda path, _: npz.load(path)),
     "folder": folder.load,
+    "imagenet2012": imagenet.load,
 }
 NAMES = tuple(REGISTRY)
 OWN = ("npz", "folder")  # what is behind these names is the user's: `data.dir` says which data set it is
+OF_SIZE = ("folder", "imagenet2012")  # pictures of many sizes, which are resized and cropped to `data.size`
 CUES = cues.KINDS
 STREAMING = ("auto", "always", "never")
-STREAMED = ("cifar10", "cifar100", "folder")  # which can be read an image at a time
+STREAMED = ("cifar10", "cifar100", "folder", "imagenet2012")  # which can be read an image at a time
 
 
 def load(config: Any) -> Dataset:
@@ -56,7 +58,7 @@ def load(config: Any) -> Dataset:
     With `config.data.validation` above 0, that many training images (the same ones for every seed) are held
     out, to be evaluated in place of the test set (`Dataset.evaluated`). With `config.data.max_train` above 0
     the others are cut down to that many. With `config.data.size` above 0 all images, of the test set too, are
-    shrunk to that side (`shrink.shrink`; of a folder, cropped and resized) before anything else, and a
+    shrunk to that side (`shrink.shrink`; of `OF_SIZE`, cropped and resized) before anything else, and a
     spurious `config.data.cue` drawn on them (`cues.mark`), so that every fingerprint is of what the networks
     see. `config.data.streaming` says whether the training images stay in their files (`Encoded`), which
     changes nothing else about them.
@@ -68,7 +70,8 @@ def load(config: Any) -> Dataset:
         raise DataError(f"data.name is {config.data.name!r}; it must be one of: {', '.join(NAMES)}")
     budget = config.data.memory_gb * 2**30 or files.memory() // 2
     streams = partial(_streams, config, budget)
-    source = REGISTRY[config.data.name](config.data.dir, config.data.size, streams)
+    cropped = {"test_crop": config.data.test_crop} if config.data.name in OF_SIZE else {}
+    source = REGISTRY[config.data.name](config.data.dir, config.data.size, streams, **cropped)
     cue = None
     if config.data.cue != "none":
         source, cue = cues.mark(source, config.data.cue, config.data.cue_correlation)

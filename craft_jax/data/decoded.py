@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -26,13 +26,30 @@ from craft_jax.errors import CheckpointError, DataError
 RULES = f"2, Pillow {PIL.__version__}"
 
 
-def images(root: Path, paths: Sequence[PurePosixPath], size: int) -> tuple[np.ndarray, dict[int, str]]:
+class Middle(NamedTuple):
+    """How some pictures are cropped: those from the number `first` on to a `share` (see `pictures.read`)."""
+
+    first: int
+    share: float
+
+    def of(self, number: int) -> float:
+        """The share of one picture."""
+        return self.share if number >= self.first else 1.0
+
+
+WHOLE = Middle(0, 1.0)
+
+
+def images(
+    root: Path, paths: Sequence[PurePosixPath], size: int, middle: Middle = WHOLE
+) -> tuple[np.ndarray, dict[int, str]]:
     """The pictures at `size` x `size` pixels: (N, size, size, 3) uint8, read-only; and what was unreadable.
 
     Args:
       root: the directory, resolved.
       paths: of the pictures, relative to it.
       size: see `pictures.read`.
+      middle: which are cropped to their middle.
     Returns:
       The images, zeros where one could not be read, and {its row: why}.
     Raises:
@@ -44,10 +61,10 @@ def images(root: Path, paths: Sequence[PurePosixPath], size: int) -> tuple[np.nd
             f"data.size is {size}: {len(paths)} pictures would have {needed} bytes; this machine has "
             f"{files.memory()} of memory. --config.data.streaming=always leaves them in their files"
         )
-    key, kept = key_of(root, paths, size), _kept(root, size)
+    key, kept = key_of(root, paths, size, middle), _kept(root, size)
     if kept and (found := _read(kept, key)):
         return found
-    made, unreadable = _decode(root, paths, size)
+    made, unreadable = _decode(root, paths, size, middle)
     made.setflags(write=False)
     if kept:
         _write(kept, key, made, unreadable)
@@ -59,9 +76,10 @@ def _kept(root, size):
     return cache.place("images", hashlib.sha256(os.fsencode(f"{root}\n{size}")).hexdigest()[:16])
 
 
-def key_of(root: Path, paths: Sequence[PurePosixPath], size: int) -> str:
+def key_of(root: Path, paths: Sequence[PurePosixPath], size: int, middle: Middle = WHOLE) -> str:
     """What the images are of: a change of any file's name, size or time changes it."""
-    digest = hashlib.sha256(os.fsencode(f"{RULES}\n{root}\n{size}\n"))
+    cropped = "" if middle.share == 1 else f"{middle.first} {middle.share}\n"
+    digest = hashlib.sha256(os.fsencode(f"{RULES}\n{root}\n{size}\n{cropped}"))
     for path in paths:
         try:
             stat = (root / path).stat()
@@ -101,13 +119,13 @@ def _sha256(array):
     return hashlib.sha256(described + hashlib.sha256(array.data).digest()).hexdigest()
 
 
-def _decode(root, paths, size):
+def _decode(root, paths, size, middle):
     """`images`, by threads: Pillow lets go of Python's lock as it decodes and resizes."""
     made, unreadable = np.zeros((len(paths), size, size, 3), np.uint8), {}
 
     def one(row):
         try:
-            made[row] = pictures.read(root / paths[row], size, size)
+            made[row] = pictures.read(root / paths[row], size, size, middle.of(row))
             return None
         except DataError as error:
             return pictures.reason(error.__cause__)

@@ -1,5 +1,7 @@
 """Your own images as files: DIR/train/CLASS/*.jpg and DIR/test/CLASS/*.png, or Tiny-ImageNet's layout.
 
+ImageNet's own, train/WNID/*.JPEG and val/WNID/*.JPEG, is the former.
+
 A class is a directory of `train`, named by it; its pictures may lie in directories of their own below it. The
 test set is `test`, else `val`; where there is neither, a fifth of the pictures of each class, drawn by a
 fixed seed. Tiny-ImageNet is known by val/val_annotations.txt and val/images: its test set are the pictures of
@@ -53,23 +55,28 @@ class Listed(NamedTuple):
 class _Files:
     """An `encoded.Reader` of pictures, by their place in a list of paths."""
 
-    def __init__(self, root: Path, paths: list[PurePosixPath], size: int):
-        self.key, self.shape = decoded.key_of(root, paths, size), (size, size, 3)
+    def __init__(self, root: Path, paths: list[PurePosixPath], size: int, middle: decoded.Middle):
+        self.key, self.shape = decoded.key_of(root, paths, size, middle), (size, size, 3)
         self._root, self._paths = root, list(map(str, paths))  # there may be a million, to be pickled
+        self._middle = middle
 
     def read(self, numbers):
         side = self.shape[0]
         made = np.empty((len(numbers), *self.shape), np.uint8)
         for i, number in enumerate(numbers):
-            made[i] = pictures.read(self._root / self._paths[number], side, side)
+            share = self._middle.of(number)
+            made[i] = pictures.read(self._root / self._paths[number], side, side, share)
         return made
 
 
-def load(directory: str, size: int, streams: Callable[[int], bool] = lambda _: False) -> Source:
+def load(
+    directory: str, size: int, streams: Callable[[int], bool] = lambda _: False, test_crop: float = 1.0
+) -> Source:
     """The pictures below `directory` at `size` x `size` pixels, as `pictures.read` makes them.
 
     Decoded once, they are kept for the next time (`decoded`); or they stay in their files, where `streams`
-    says so of the bytes they would have. Those that cannot be read are listed and left out.
+    says so of the bytes they would have. Those that cannot be read are listed and left out. Test pictures are
+    cropped to their middle, to the share `test_crop`.
 
     Raises:
       DataError: another layout, a symbolic link that leads out, a size below 16, a class without a picture,
@@ -82,14 +89,14 @@ def load(directory: str, size: int, streams: Callable[[int], bool] = lambda _: F
             f"least {LEAST_SIDE} pixels: --config.data.size=32"
         )
     found = listed(root)
-    labels = np.array(found.labels, np.int32)
+    labels, middle = np.array(found.labels, np.int32), decoded.Middle(found.train, test_crop)
     if streams(len(found.paths) * size * size * 3):
-        images = Encoded(_Files(root, found.paths, size), np.arange(len(found.paths)))
+        images = Encoded(_Files(root, found.paths, size, middle), np.arange(len(found.paths)))
         parts = slice(found.train), slice(found.train, None)
         whole = ((images[part], labels[part]) for part in parts)
         unreadable = survey.look(*whole, tolerant=True).unreadable
     else:
-        images, unreadable = decoded.images(root, found.paths, size)
+        images, unreadable = decoded.images(root, found.paths, size, middle)
     _tell(root, found.paths, unreadable)
     readable = np.array([i for i in range(len(found.paths)) if i not in unreadable], np.int64)
     train, test = readable[readable < found.train], readable[readable >= found.train]

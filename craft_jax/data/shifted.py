@@ -1,4 +1,4 @@
-"""Shifted test images that others published: the files of CIFAR-10-C and CIFAR-100-C, and TFDS's sets.
+"""Shifted test images that others published: the files of CIFAR-10-C, CIFAR-100-C, ImageNet-C, TFDS's sets.
 
 The published layout is a folder of NAME.npy, uint8 (5 N, H, W, 3), rows (s - 1) N .. s N - 1 at severity s
 in the order of the test set (N = 10,000), and labels.npy, integers (5 N,), the N labels five times over.
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from craft_jax import files
-from craft_jax.data import shifted_tfds
-from craft_jax.data.dataset import Dataset, foreign
+from craft_jax.data import shifted_folder, shifted_tfds
+from craft_jax.data.dataset import Dataset, Images, foreign
 from craft_jax.data.shifted_match import LEAST_SHARE, share_found
 from craft_jax.errors import DataError
 
@@ -35,19 +35,20 @@ class Shifted(NamedTuple):
       labels: (N,) int32 in 0..K-1; N is `eval.max_examples` or, if that is 0 or larger, all there are.
       names: the corruptions, as `eval.corruptions` has them; () for a shift without any.
       images: (name, severity) -> (N, H, W, 3) uint8, whose labels are `labels`; (None, None) for a shift
-        without corruptions. For `cifar10_c` a read-only view of the file, not yet read. Raises DataError if
-        TFDS's examples, which are not read before, are unreadable or in another order than the others.
+        without corruptions. For `cifar10_c` a read-only view of the file, not yet read; for `imagenet_c`
+        `Encoded`. Raises DataError if TFDS's examples, which are not read before, are unreadable or in
+        another order than the others.
       record: what was read; `json.dumps` takes it.
     """
 
     labels: np.ndarray
     names: tuple[str, ...]
-    images: Callable[[str | None, int | None], np.ndarray]
+    images: Callable[[str | None, int | None], Images]
     record: dict[str, Any]
 
 
 def load(config: Any, dataset: Dataset) -> Shifted:
-    """The shifted images of `config.eval.source`: "cifar10_c", "cifar10_corrupted" or "cifar10_1".
+    """The shifted images of `config.eval.source`, which is any but "regenerated".
 
     Args:
       config: reads eval.source, eval.dir, eval.corruptions, eval.severities, eval.max_examples, data.dir.
@@ -58,6 +59,8 @@ def load(config: Any, dataset: Dataset) -> Shifted:
     """
     if config.eval.source == "cifar10_c":
         return _load_files(config, dataset)
+    if config.eval.source == "imagenet_c":
+        return Shifted(*shifted_folder.load(config, dataset))
     directory, key = config.eval.dir, "eval.dir"
     if not directory:
         directory, key = config.data.dir, "data.dir"

@@ -130,6 +130,11 @@ def open_split(prepared: Path, split: str) -> Any:
     return source
 
 
+def class_names(prepared: Path) -> tuple[str, ...]:
+    """What the classes are called, by the labels of a prepared data set."""
+    return tuple(library().builder_from_directory(prepared).info.features["label"].names)
+
+
 def read(source: Any, num_classes: int, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The first `count` images (N, 32, 32, 3) uint8 and labels (N,) of `open_split`'s; None for all.
 

@@ -1,12 +1,14 @@
-"""TFDS's CIFAR-10 and CIFAR-100 left in their ArrayRecord files, an image decoded when it is asked for."""
+"""TFDS's sets left in their ArrayRecord files, an image decoded when it is asked for."""
 
 import functools
 import hashlib
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 
+from craft_jax import pictures
 from craft_jax.data import decoded, kept, names, tfds
 from craft_jax.data.dataset import Source
 from craft_jax.data.encoded import Encoded
@@ -14,14 +16,15 @@ from craft_jax.data.encoded import Encoded
 BYTES = 60_000 * 32 * 32 * 3  # of either set in memory, its test images included
 
 
-class _Records:
+class Records:
     """An `encoded.Reader` of the images of a split, by their place in it."""
 
-    shape = (32, 32, 3)
-
-    def __init__(self, prepared: Path, split: str):
-        self._prepared, self._split = prepared, split
-        digest = hashlib.sha256(os.fsencode(f"{decoded.RULES}\n{prepared}\n{split}\n"))
+    def __init__(self, prepared: Path, split: str, size: int = 0, share: float = 1.0):
+        """CIFAR's images as they are or, with a `size`, any at that side (`pictures.read`)."""
+        self._prepared, self._split, self._size, self._share = prepared, split, size, share
+        self.shape = (size or 32, size or 32, 3)
+        made = f"{size} {share}\n" if size else ""
+        digest = hashlib.sha256(os.fsencode(f"{decoded.RULES}\n{prepared}\n{split}\n{made}"))
         for path in sorted(prepared.iterdir()):
             stat = path.stat()
             digest.update(os.fsencode(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"))
@@ -42,10 +45,15 @@ class _Records:
             examples = self.source.__getitems__([int(number) for number in numbers])
             for i, (number, example) in enumerate(zip(numbers, examples, strict=True)):
                 try:
-                    made[i] = tfds.decode(example["image"])
+                    made[i] = self._decode(example["image"])
                 except Exception as error:  # Pillow's decoders raise errors of a dozen kinds
                     raise ValueError(f"image {number} of {self._split}: {error}") from error
         return made
+
+    def _decode(self, image):
+        if not self._size:
+            return tfds.decode(image)
+        return pictures.decode(io.BytesIO(image), self._size, self._size, self._share)
 
 
 def load(name: str, directory: str) -> Source:
@@ -60,13 +68,15 @@ def load(name: str, directory: str) -> Source:
     parts = []
     for split in ("train", "test"):
         with tfds.explained(prepared, "data.dir"):
-            reader = _Records(prepared, split)
-            labels = _labels(reader, facts.num_classes)
+            reader = Records(prepared, split)
+            labels = labels_of(reader, facts.num_classes)
         parts += [Encoded(reader, np.arange(len(labels))), labels]
     return Source(*parts, facts.num_classes, facts.mean, facts.std, names.KNOWN[name])
 
 
-def _labels(reader, num_classes):
+def labels_of(reader: Records, num_classes: int) -> np.ndarray:
+    """(N,) int32, read through once, with all else that the records hold, and kept for the next time."""
+
     def look():
         source, labels = reader.source, []
         for start in range(0, len(source), tfds.BLOCK):

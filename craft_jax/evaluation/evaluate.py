@@ -140,7 +140,8 @@ def evaluate(
       corrupted images then carry it as in training); "calibration_bins", its `metrics.calibration`;
       "teacher_evaluation", the same of the teacher but the bins, with "agreement" (percent of images on which
       both predict the same class: clean, shifted, and the mean over corrupted cells), or None;
-      "against_reference" (`robustness.against`), or None; and what was evaluated: the EvaluationRecord, the
+      "against_reference" (`robustness.against`), or None; of ImageNet-C "against_alexnet"
+      (`robustness.against_alexnet`); and what was evaluated: the EvaluationRecord, the
       corruptions that student or teacher were trained on, those evaluated, and those in both.
     """
     subject = Subject(student, config, teacher, teacher_record, start_record)
@@ -202,8 +203,15 @@ def _result(subject, summary, teachers_own, bins, wanted):
         "calibration_bins": metrics.calibration(bins["clean"], cells),
         "teacher_evaluation": teachers_own,
         "against_reference": against,
+        **_published(summary, wanted),
         **_protocol(subject, list(summary["corruptions"])),
     }
+
+
+def _published(summary, wanted):
+    """{"against_alexnet": ...} of ImageNet-C's own files, of all its classes; else nothing."""
+    imagenet = wanted.record["source"] == "imagenet_c" and wanted.record["data"]["num_classes"] == 1000
+    return {"against_alexnet": robustness.against_alexnet(summary["corruptions"])} if imagenet else {}
 
 
 class _Measured(NamedTuple):

@@ -23,6 +23,15 @@ METRICS = (
 )
 CALIBRATION = ("nll", "ece", "confidence_on_errors")
 
+# AlexNet's error under each corruption of ImageNet-C, in percent, mean over severities (Hendrycks and
+# Dietterich 2019), as google-research/augmix has it in imagenet.py.
+ALEXNET = {
+    **{"gaussian_noise": 88.6428, "shot_noise": 89.4468, "impulse_noise": 92.2640},
+    **{"defocus_blur": 81.9880, "glass_blur": 82.6268, "motion_blur": 78.5948, "zoom_blur": 79.8360},
+    **{"snow": 86.6816, "frost": 82.6572, "fog": 81.9324, "brightness": 56.4592},
+    **{"contrast": 85.3204, "elastic_transform": 64.6056, "pixelate": 71.7840, "jpeg_compression": 60.6500},
+}
+
 Figures = dict[str, float | None]  # what `cell` returns
 Table = dict[str, list[float | None]]  # five accuracies, one a severity, of each corruption
 
@@ -139,6 +148,21 @@ def against(result: dict[str, Any], reference: dict[str, Any], same_images: bool
         "ce": ce,
         "relative_ce": relative,
     }
+
+
+def against_alexnet(table: Table) -> dict[str, Any]:
+    """Errors relative to AlexNet's on ImageNet-C: {"mce": percent, "ce": {name: percent}}.
+
+    A CE is None where a severity was not evaluated or there is no error of AlexNet; the mean is over all
+    fifteen, else None. Of regenerated corruptions, or other classes than ImageNet's, it means nothing.
+    """
+    ce = {
+        name: _percent(_errors(accuracies).mean(), ALEXNET[name])
+        if name in ALEXNET and None not in accuracies
+        else None
+        for name, accuracies in table.items()
+    }
+    return {"mce": _mean_of_all(ce) if set(ce) == set(ALEXNET) else None, "ce": ce}
 
 
 def _why_undefined(small, same_images):

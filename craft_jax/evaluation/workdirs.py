@@ -18,7 +18,7 @@ from craft_jax.runs import checkpoint, directory, predict, teachers
 
 # Runs may differ in these: no figure depends on them, or what is loaded is compared instead.
 _APART = ("data.dir", "data.crop_padding", "data.flip", "eval.batch_size", "eval.clean_every_epochs")
-_APART += ("data.streaming", "data.memory_gb", "data.workers")
+_APART += ("data.crop", "data.crop_scale", "data.streaming", "data.memory_gb", "data.workers")
 
 
 def evaluate_workdir(config: ConfigDict, workdir: str | Path, name: str = "") -> tuple[dict[str, Any], Path]:

@@ -63,7 +63,8 @@ METHODS["combined"] = combined(METHODS)
 _ALWAYS = (
     *("seed", "method", "dtype", "precision", "compilation_cache", "batch_size", "epochs"),
     "label_smoothing",
-    *("data.name", "data.size", "data.validation", "data.max_train", "data.crop_padding", "data.flip"),
+    *("data.name", "data.size", "data.validation", "data.max_train", "data.crop", "data.flip"),
+    "data.test_crop",
     "data.cue",
     *("student", "eval", "checkpoint", "log", "distributed"),
     "views.allow_overlap",
@@ -151,6 +152,7 @@ def unread(config: ConfigDict, keys: Iterable[str]) -> list[str]:
         return []
     read = (*_ALWAYS, *METHODS[config.method].reads(config), *_teacher_reads(config), *_view_reads(config))
     read += _optimizer_reads(config)
+    read += ("data.crop_padding",) if config.data.crop == "padded" else ("data.crop_scale",)
     read += () if config.data.name == "digits" else ("data.dir",)
     read += () if config.data.cue == "none" else ("data.cue_correlation",)
     return [key for key in keys if not any(key == r or key.startswith(f"{r}.") for r in read)]

@@ -196,10 +196,12 @@ def compares_images(config: ConfigDict, section: str, weight: float | int) -> No
     Raises:
       DataError: there is one image a batch, so that the term would teach nothing.
     """
-    if weight and config.batch_size < 2:
+    parts = config.optimizer.accumulate_steps
+    if weight and config.batch_size < 2 * parts:
         raise DataError(
-            f"config.batch_size: {config.batch_size}; allowed with {section}.weight={weight}: at least 2, "
-            "since the term compares images of a batch"
+            f"config.batch_size: {config.batch_size}; allowed with {section}.weight={weight}: at least "
+            f"{2 * parts}, since the term compares images of a batch"
+            + (" (each of optimizer.accumulate_steps by itself)" if parts > 1 else "")
         )
 
 

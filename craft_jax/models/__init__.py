@@ -15,6 +15,7 @@ work (`methods.check_stages`).
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ __all__ = [
     "Model",
     "Outputs",
     "build",
+    "can_remat",
     "count_parameters",
     "stage_shapes",
 ]
@@ -83,6 +85,7 @@ def build(
     mean: Sequence[float | int],
     std: Sequence[float | int],
     precision: str = "default",
+    remat: bool = False,
 ) -> Model:
     """The network `name` for `num_classes` classes.
 
@@ -96,6 +99,8 @@ def build(
       precision: of float32 convolutions and their gradients: "default", what the device does by itself (TF32
         on an NVIDIA GPU: factors of 10 bits, float32 sums), or "highest", full float32. A CPU does the
         latter anyway. The head is in full float32 either way.
+      remat: whether each block keeps its input alone for the backward pass and computes the rest again: less
+        memory, a forward pass more. Of networks that `can_remat`.
 
     Raises:
       ValueError: an argument is not one of the above.
@@ -111,7 +116,10 @@ def build(
         raise ValueError(f"std must be positive, not {std}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    module = REGISTRY[name](num_classes=int(num_classes), dtype=dtype)
+    if remat and not can_remat(name):
+        raise ValueError(f"network {name} takes no `remat`")
+    settings = {"remat": True} if remat else {}
+    module = REGISTRY[name](num_classes=int(num_classes), dtype=dtype, **settings)
 
     def init(key, shape):
         images = jax.ShapeDtypeStruct((1, *shape[-3:]), jnp.float32)
@@ -147,6 +155,11 @@ def build(
             return outputs, mixed["batch_stats"]
 
     return Model(init, apply, adapt)
+
+
+def can_remat(name: str) -> bool:
+    """Whether a network of `REGISTRY` takes `remat`: all of the package's do, others as they wish."""
+    return "remat" in inspect.signature(REGISTRY[name]).parameters
 
 
 def stage_shapes(name: str, input_shape: Sequence[int]) -> tuple[tuple[int, int, int], ...]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from craft_jax.models.layers import Outputs, batch_norm, classify, conv
+from craft_jax.models.layers import Outputs, batch_norm, classify, conv, kept_or_remade
 from craft_jax.models.resnet import BasicBlock
 
 STEMS = ("cifar", "imagenet")
@@ -51,6 +51,7 @@ class ImageNetResNet(nn.Module):
     stem: str
     num_classes: int
     dtype: Any
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
@@ -62,11 +63,11 @@ class ImageNetResNet(nn.Module):
             # Padded by hand, and called by keyword: jax2onnx converts no other way.
             x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
-        stages = []
+        block_of, stages = kept_or_remade(self.block, self.remat), []
         for group, (features, blocks) in enumerate(zip((64, 128, 256, 512), self.blocks, strict=True), 1):
             for block in range(1, blocks + 1):
                 stride = 2 if group > 1 and block == 1 else 1
-                x = self.block(features, stride, self.dtype, name=f"group{group}_block{block}")(x, train)
+                x = block_of(features, stride, self.dtype, name=f"group{group}_block{block}")(x, train)
             stages.append(x)
         return classify(stages, self.num_classes)
 

@@ -69,6 +69,18 @@ def batch_norm(train: bool, dtype: Any, name: str) -> BatchNorm:
     return BatchNorm(use_running_average=not train, dtype=dtype, name=name)
 
 
+def kept_or_remade(block: Any, remat: bool, static: tuple[int, ...] = (2,)) -> Any:
+    """A block's class, or one that keeps nothing for its backward pass but its input, and computes the rest
+    again there (Chen et al. 2016). Values, gradients and names of parameters are the same.
+
+    Args:
+      block: a Flax module.
+      remat: whether to.
+      static: which of its call's arguments are no arrays, itself the first: `train` of (self, x, train).
+    """
+    return nn.remat(block, static_argnums=static) if remat else block
+
+
 def adapting(running_weight: float) -> Callable[..., Any]:
     """A Flax interceptor under which BatchNorm, told to normalise by its running statistics, first mixes
     those of its input in: w running + (1 - w) batch, w the weight in [0, 1], of means and of variances.

@@ -9,7 +9,7 @@ from typing import Any
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from craft_jax.models.layers import Outputs, batch_norm, classify, conv
+from craft_jax.models.layers import Outputs, batch_norm, classify, conv, kept_or_remade
 
 # A row a group: expansion, channels at width 1, blocks, stride of the first.
 _GROUPS = (
@@ -54,18 +54,19 @@ class MobileNetV2(nn.Module):
     width: float
     num_classes: int
     dtype: Any
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
         x = conv(int(32 * self.width), 3, 2, self.dtype, "stem_conv")(x)
         x = nn.relu(batch_norm(train, self.dtype, "stem_norm")(x))
-        stages = []
+        block_of, stages = kept_or_remade(InvertedResidual, self.remat), []
         for group, (expansion, channels, blocks, first_stride) in enumerate(_GROUPS, start=1):
             features = int(channels * self.width)
             for block in range(1, blocks + 1):
                 stride = first_stride if block == 1 else 1
                 name = f"group{group}_block{block}"
-                x = InvertedResidual(features, expansion, stride, self.dtype, name=name)(x, train)
+                x = block_of(features, expansion, stride, self.dtype, name=name)(x, train)
             if group in _STAGES:
                 stages.append(x)
         x = conv(1280, 1, 1, self.dtype, "last_conv")(x)

@@ -11,7 +11,7 @@ from typing import Any
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from craft_jax.models.layers import Outputs, batch_norm, classify, conv
+from craft_jax.models.layers import Outputs, batch_norm, classify, conv, kept_or_remade
 
 
 class BasicBlock(nn.Module):
@@ -45,6 +45,7 @@ class ResNet(nn.Module):
     dtype: Any
     stem: int = 16
     widths: tuple[int, int, int] = (16, 32, 64)
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
@@ -52,12 +53,12 @@ class ResNet(nn.Module):
         assert remainder == 0 and blocks > 0, f"a CIFAR ResNet has depth 6n + 2, not {self.depth}"
         x = conv(self.stem, 3, 1, self.dtype, "stem_conv")(x)
         x = nn.relu(batch_norm(train, self.dtype, "stem_norm")(x))
-        stages = []
+        block_of, stages = kept_or_remade(BasicBlock, self.remat), []
         for group, features in enumerate(self.widths, start=1):
             for block in range(1, blocks + 1):
                 stride = 2 if group > 1 and block == 1 else 1
                 name = f"group{group}_block{block}"
-                x = BasicBlock(features, stride, self.dtype, name=name)(x, train)
+                x = block_of(features, stride, self.dtype, name=name)(x, train)
             stages.append(x)
         return classify(stages, self.num_classes)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from craft_jax.models.layers import Outputs, batch_norm, classify, conv
+from craft_jax.models.layers import Outputs, batch_norm, classify, conv, kept_or_remade
 
 
 def shuffle(x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
@@ -65,16 +65,18 @@ class ShuffleNetV2(nn.Module):
     last: int
     num_classes: int
     dtype: Any
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
         x = conv(24, 1, 1, self.dtype, "stem_conv")(x)
         x = nn.relu(batch_norm(train, self.dtype, "stem_norm")(x))
+        down_of, unit_of = (kept_or_remade(unit, self.remat) for unit in (DownUnit, Unit))
         stages = []
         for group, (features, units) in enumerate(zip(self.widths, (3, 7, 3), strict=True), start=1):
-            x = DownUnit(features, self.dtype, name=f"group{group}_block1")(x, train)
+            x = down_of(features, self.dtype, name=f"group{group}_block1")(x, train)
             for block in range(2, units + 2):
-                x = Unit(self.dtype, name=f"group{group}_block{block}")(x, train)
+                x = unit_of(self.dtype, name=f"group{group}_block{block}")(x, train)
             stages.append(x)
         x = conv(self.last, 1, 1, self.dtype, "last_conv")(x)
         x = nn.relu(batch_norm(train, self.dtype, "last_norm")(x))

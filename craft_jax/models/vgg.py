@@ -10,7 +10,7 @@ from typing import Any
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from craft_jax.models.layers import Outputs, batch_norm, classify, conv
+from craft_jax.models.layers import Outputs, batch_norm, classify, conv, kept_or_remade
 
 
 class ConvBlock(nn.Module):
@@ -35,14 +35,15 @@ class VGG(nn.Module):
     blocks: int
     num_classes: int
     dtype: Any
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
         pools = 4 if min(x.shape[1:3]) >= 64 else 3
-        stages = []
+        block_of, stages = kept_or_remade(ConvBlock, self.remat), []
         for group, features in enumerate((64, 128, 256, 512, 512)):
             for block in range(1, self.blocks + 1):
-                x = ConvBlock(features, self.dtype, name=f"group{group}_block{block}")(x, train)
+                x = block_of(features, self.dtype, name=f"group{group}_block{block}")(x, train)
             stages.append(x)
             if group < pools:
                 x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))  # by keyword, for jax2onnx

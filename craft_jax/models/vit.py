@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from craft_jax.models.layers import Outputs, head
+from craft_jax.models.layers import Outputs, head, kept_or_remade
 
 PATCH = 14
 GRID = 37
@@ -98,6 +98,7 @@ class ViT(nn.Module):
     num_classes: int
     dtype: Any
     side: int = 0  # enlarge to so many pixels a side; 0: to the next multiple of a patch
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
@@ -113,9 +114,9 @@ class ViT(nn.Module):
         token = jnp.broadcast_to(token.astype(self.dtype), (x.shape[0], 1, self.width))
         x = jnp.concatenate([token, x], axis=1)
         x = x + self._positions(rows, columns).astype(self.dtype)
-        stages = []
+        block_of, stages = kept_or_remade(Block, self.remat, static=()), []
         for block in range(1, self.depth + 1):
-            x = Block(self.heads, self.dtype, name=f"block{block}")(x)
+            x = block_of(self.heads, self.dtype, name=f"block{block}")(x)
             if block in (self.depth // 3, 2 * self.depth // 3):
                 stages.append(x[:, 1:].reshape(x.shape[0], rows, columns, self.width))
         x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)

@@ -10,7 +10,7 @@ from typing import Any
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from craft_jax.models.layers import Outputs, batch_norm, classify, conv
+from craft_jax.models.layers import Outputs, batch_norm, classify, conv, kept_or_remade
 
 
 class PreActivationBlock(nn.Module):
@@ -42,18 +42,19 @@ class WideResNet(nn.Module):
     widen: int
     num_classes: int
     dtype: Any
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W 3"], train: bool) -> Outputs:
         blocks, remainder = divmod(self.depth - 4, 6)
         assert remainder == 0 and blocks > 0, f"a wide ResNet has depth 6n + 4, not {self.depth}"
         x = conv(16, 3, 1, self.dtype, "stem_conv")(x)
-        stages = []
+        block_of, stages = kept_or_remade(PreActivationBlock, self.remat), []
         for group, features in enumerate((16, 32, 64), start=1):
             for block in range(1, blocks + 1):
                 stride = 2 if group > 1 and block == 1 else 1
                 name = f"group{group}_block{block}"
-                x = PreActivationBlock(features * self.widen, stride, self.dtype, name=name)(x, train)
+                x = block_of(features * self.widen, stride, self.dtype, name=name)(x, train)
             stages.append(x)
         stages[-1] = nn.relu(batch_norm(train, self.dtype, "final_norm")(x))
         return classify(stages, self.num_classes)

@@ -27,6 +27,8 @@ def text(result):
         lines.append(_shifted(result))
     if result.get("cue"):  # absent from results of older versions
         lines.append(_cue(result["data"]["cue"], result))
+    if published := result.get("against_alexnet"):
+        lines.append(f"against AlexNet: mCE {number(published['mce'])}")
     if reference := result["against_reference"]:
         lines.append(_against(reference))
     networks = {"student": result}

@@ -12,6 +12,7 @@ _CARD = "README.md"
 _LICENCES = {
     "cifar10": "CIFAR-10 (Krizhevsky 2009): its authors state no licence; they ask to be cited",
     "cifar100": "CIFAR-100 (Krizhevsky 2009): its authors state no licence; they ask to be cited",
+    "imagenet2012": "ImageNet (Russakovsky et al. 2015): its terms of access allow non-commercial research",
     "digits": "Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), UCI: CC BY 4.0",
 }
 _LISTED = 100  # class names

@@ -14,7 +14,8 @@ from craft_jax.errors import CheckpointError, TrainingStopped
 from craft_jax.mesh import fetch, hold, replicated_on
 from craft_jax.runs import checkpoint, start
 from craft_jax.training.batches import Batches
-from craft_jax.training.step import begin, gradients, initial, jit_step, trained_of
+from craft_jax.training.gradients import gradients, trained_of
+from craft_jax.training.step import begin, initial, jit_step
 
 
 class Repeated(NamedTuple):

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from craft_jax import methods, models, streams, views
+from craft_jax import methods, models, streams
 from craft_jax.mesh import held, make_mesh, replicated_on, split_over, spreads
+from craft_jax.training.gradients import begun, gradients, trained_of
 from craft_jax.training.optimizer import make_optimizer
 
 _HISTOGRAM_BINS = 10
@@ -37,6 +38,7 @@ def make_run(config, dataset, teacher, steps):
         mean=dataset.mean,
         std=dataset.std,
         precision=config.precision,
+        remat=config.student.remat,
     )
     optimizer, schedule = make_optimizer(config, steps)
     return Run(
@@ -51,18 +53,6 @@ def make_run(config, dataset, teacher, steps):
     )
 
 
-# ----------------------------------------------------------------------------------------------------
-# The step: uint8 batch -> views -> networks -> losses -> gradient -> updated student
-
-
-def forward(model, variables, images, train):
-    """Forward V views in one pass: (B, V, H, W, C) -> (Outputs with leaves (B, V, ...), batch_stats)."""
-    batch, count = images.shape[:2]
-    flat = images.reshape(batch * count, *images.shape[2:])
-    outputs, batch_stats = model.apply(variables, flat, train)
-    return jax.tree.map(lambda x: x.reshape(batch, count, *x.shape[1:]), outputs), batch_stats
-
-
 def train_step(run, state, teacher, batch):
     """One update of the student.
 
@@ -75,7 +65,7 @@ def train_step(run, state, teacher, batch):
       (state, metrics), metrics a dict of float32 scalars and of histograms.
     """
     step, trained = state["step"], trained_of(state)
-    (total, (terms, outputs, batch_stats)), gradient = gradients(run, state, teacher, batch)
+    (total, (terms, logits, batch_stats)), gradient = gradients(run, state, teacher, batch)
     # No update before the last gradient is there: it overwrites what others may still read, and XLA
     # would make copies for them. As one vector, because XLA updates leaves of one shape that read the same
     # array in one kernel.
@@ -90,7 +80,7 @@ def train_step(run, state, teacher, batch):
         "memory": terms.memory,
         "optimizer": optimizer_state,
     }
-    hits = jnp.argmax(outputs.logits[:, 0], axis=-1) == batch["label"]
+    hits = jnp.argmax(logits, axis=-1) == batch["label"]
     metrics = {
         "loss": total,
         **{f"loss/{name}": value for name, value in terms.losses.items()},
@@ -130,24 +120,6 @@ def _norm(vector):
     return jnp.sqrt(jnp.sum(jnp.square(vector)))
 
 
-def gradients(run, state, teacher, batch):
-    """((loss, (Terms, the student's Outputs, new batch_stats)), gradient by `trained_of`) of a step.
-
-    Args:
-      run, state, teacher, batch: as for `train_step`.
-    """
-    config = run.config
-    images, teacher_outputs = _shown(run, state["step"], teacher, batch)
-
-    def loss(trained):
-        signals, batch_stats = _signals(run, state, trained, images, teacher_outputs, batch)
-        terms = run.method.terms(config, signals)
-        methods.check_terms(config.method, terms, state["memory"])
-        return sum(terms.losses.values()), (terms, signals.student, batch_stats)
-
-    return jax.value_and_grad(loss, has_aux=True)(trained_of(state))
-
-
 def _skip_nonfinite(state, new_state, metrics):
     """(state, metrics) of a step that changes nothing but counters where one of its metrics is not finite."""
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(value)) for value in metrics.values()]))
@@ -173,43 +145,6 @@ def histogram(values, bins):
     return from_edge - jnp.append(from_edge[1:], 0)
 
 
-def _shown(run, step, teacher, batch):
-    """The views of a step, (B, V, H, W, 3), and the teacher's Outputs on its share of them or None."""
-    config = run.config
-    seen, taught = run.method.views(config)
-    crop_key, corruption_key = (
-        streams.stream(config.seed, step, name) for name in (streams.CROPS, streams.CORRUPTIONS)
-    )
-    images = views.make(crop_key, corruption_key, batch["image"], max(seen, taught), config, run.mesh)
-    if not taught:
-        return images, None
-    return images, forward(run.teacher, teacher, images[:, :taught], train=False)[0]
-
-
-def _signals(run, state, trained, images, teacher_outputs, batch):
-    """(Signals, new batch_stats): the student of `trained` on its share of the views."""
-    seen, _ = run.method.views(run.config)
-    variables = {**state["student"], "params": trained["student"]}
-    outputs, batch_stats = forward(run.student, variables, images[:, :seen], train=True)
-    signals = methods.Signals(
-        labels=batch["label"],
-        student=outputs,
-        teacher=jax.lax.stop_gradient(teacher_outputs),
-        params=trained["method"],
-        memory=state["memory"],
-        index=batch["index"],
-        key=streams.stream(run.config.seed, state["step"], streams.METHOD),
-        progress=(state["step"] + 1) / run.steps,
-        mesh=run.mesh,
-    )
-    return signals, batch_stats
-
-
-def trained_of(state):
-    """What the optimizer changes: {"student": the network's parameters, "method": the method's own}."""
-    return {"student": state["student"]["params"], "method": state["method"]}
-
-
 def begin(run, state, teacher, batch):
     """The state before the first step, with the memory that the method makes of the first batch.
 
@@ -218,14 +153,8 @@ def begin(run, state, teacher, batch):
     """
     if run.method.begin is None:
         return state
-
-    def memory(state, teacher, batch):
-        images, teacher_outputs = _shown(run, state["step"], teacher, batch)
-        signals, _ = _signals(run, state, trained_of(state), images, teacher_outputs, batch)
-        return run.method.begin(run.config, signals)
-
-    made = jax.jit(memory, out_shardings=held(state["memory"]))(state, teacher, batch)
-    return {**state, "memory": made}
+    memory = jax.jit(functools.partial(begun, run), out_shardings=held(state["memory"]))
+    return {**state, "memory": memory(state, teacher, batch)}
 
 
 def jit_step(run, state=None):

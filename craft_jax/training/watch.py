@@ -112,7 +112,8 @@ def _loss_of_equal_embeddings(config):
     """
     if config.method != "craft" or not config.contrastive.weight or config.contrastive.mask_same_class:
         return None
-    images, views = config.batch_size, config.views.count + 1
+    images = config.batch_size // config.optimizer.accumulate_steps
+    views = config.views.count + 1
     counted = {
         "cross_view": images,
         "same_view": images * views,

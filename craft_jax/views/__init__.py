@@ -15,11 +15,12 @@ from ml_collections import ConfigDict
 
 from craft_jax.views.augmix import augmixed
 from craft_jax.views.corrupted import corrupted
-from craft_jax.views.crops import crop_and_flip
+from craft_jax.views.crops import crop_and_flip, resized_crop_and_flip
 
-__all__ = ["KINDS", "augmixed", "corrupted", "crop_and_flip", "make"]
+__all__ = ["CROPS", "KINDS", "augmixed", "corrupted", "crop_and_flip", "make", "resized_crop_and_flip"]
 
 KINDS = ("corruptions", "augmix")
+CROPS = ("padded", "resized")
 
 
 def make(
@@ -35,12 +36,15 @@ def make(
     Args:
       crop_key, corruption_key, images: of the batch.
       count: how many views to make; view 0 is the clean one.
-      config: reads data.crop_padding, data.flip, views.* and augmix.*.
+      config: reads data.crop, data.crop_*, data.flip, views.* and augmix.*.
       mesh: a mesh with the one axis "data".
     Returns:
       float32 in [0, 1].
     """
-    images = crop_and_flip(crop_key, images, config.data.crop_padding, config.data.flip)
+    if config.data.crop == "resized":
+        images = resized_crop_and_flip(crop_key, images, config.data.crop_scale, config.data.flip)
+    else:
+        images = crop_and_flip(crop_key, images, config.data.crop_padding, config.data.flip)
     clean = images.astype(jnp.float32) / 255.0
     if count == 1:
         return clean[:, None]

@@ -10,9 +10,11 @@ its kernel.
 A loop's body counts as often as it turns, where XLA knows how often (`known_trip_count`: the runtime then
 evaluates no condition), and nested loops multiply. A loop of unknown length counts as one turn, condition
 included, so `launches` is then a lower bound. Of a conditional the branch with the most launches counts.
-Command buffers (CUDA graphs), which submit many launches at once, are set aside: kernels are counted.
+The bytes of a collective are those of what it gives on each device. Command buffers (CUDA graphs), which
+submit many launches at once, are set aside: kernels are counted.
 """
 
+import math
 import re
 from collections import Counter
 from typing import Any, NamedTuple
@@ -33,6 +35,8 @@ class Counts(NamedTuple):
     Attributes:
       kinds: Counter of launches by opcode, custom calls by their target.
       collectives: how many are run; a start and its done are one.
+      collective_bytes: of what they give on each device, together.
+      collective_kinds: Counter of collectives by opcode.
       conditionals: how many stand in the program.
       waits: how many are run: each copies its index to the host and blocks until it is there.
       loops: how many stand in the program.
@@ -45,6 +49,8 @@ class Counts(NamedTuple):
     waits: int = 0
     loops: int = 0
     unknown_loops: int = 0
+    collective_bytes: int = 0
+    collective_kinds: Any = Counter()  # noqa: RUF012 (no Counter is changed in place here)
 
     @property
     def launches(self):
@@ -52,20 +58,26 @@ class Counts(NamedTuple):
 
     def plus(self, other, turns=1):
         """These counts and `turns` runs of `other`; what stands in the program stands there once."""
-        kinds = self.kinds + Counter({kind: turns * count for kind, count in other.kinds.items()})
         return Counts(
-            kinds,
+            _added(self.kinds, other.kinds, turns),
             self.collectives + turns * other.collectives,
             self.conditionals + other.conditionals,
             self.waits + turns * other.waits,
             self.loops + other.loops,
             self.unknown_loops + other.unknown_loops,
+            self.collective_bytes + turns * other.collective_bytes,
+            _added(self.collective_kinds, other.collective_kinds, turns),
         )
+
+
+def _added(one, other, turns):
+    return one + Counter({kind: turns * count for kind, count in other.items()})
 
 
 class Instruction(NamedTuple):
     opcode: str
     text: str  # what follows the opcode: operands and attributes
+    type: str  # of what it gives
 
 
 def count(text):
@@ -101,8 +113,9 @@ def _instruction(text):
             depth += (character == "(") - (character == ")")
             if not depth:
                 break
-    opcode, _, rest = text[text.index(" ", end) + 1 :].partition("(")
-    return Instruction(opcode, rest)
+    end = text.index(" ", end)
+    opcode, _, rest = text[end + 1 :].partition("(")
+    return Instruction(opcode, rest, text[:end])
 
 
 def _run(computations, name):
@@ -114,12 +127,14 @@ def _run(computations, name):
 
 def _one(computations, instruction):
     """The Counts of one instruction, with all that it calls."""
-    opcode, text = instruction
+    opcode, text, type_ = instruction
     if opcode in _FREE or opcode.endswith(("-done", "-update")):
         return Counts(Counter())
-    opcode = opcode.removesuffix("-start")
+    starts, opcode = opcode.endswith("-start"), opcode.removesuffix("-start")
     if opcode in _COLLECTIVES:
-        return Counts(Counter(), collectives=1)
+        # What an asynchronous one begins with holds its operands too, but of an all-reduce.
+        given = _bytes(type_, halves=starts and opcode != "all-reduce")
+        return Counts(Counter(), 1, collective_bytes=given, collective_kinds=Counter({opcode: 1}))
     if opcode in ("call", "async"):
         return _run(computations, _called(text, "to_apply", "calls")[0])
     if opcode == "while":
@@ -136,6 +151,20 @@ def _one(computations, instruction):
         return most._replace(conditionals=1 + inside, waits=1 + most.waits, **parts)
     target = re.search(r'custom_call_target="([^"]*)"', text)
     return Counts(Counter({target[1] if target else opcode: 1}))
+
+
+_WIDTHS = {"pred": 1, "bf16": 2}  # bytes; of the others the name says it
+
+
+def _bytes(type_, halves):
+    """Of all arrays of a type; of the second half of them where the first are operands."""
+    arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", type_)
+    each = [
+        (_WIDTHS.get(kind) or int(kind.lstrip("fsuc")) // 8)
+        * math.prod(map(int, filter(None, dims.split(","))))
+        for kind, dims in arrays
+    ]
+    return sum(each[len(each) // 2 :] if halves else each)
 
 
 def _loop(computations, text):

@@ -18,6 +18,8 @@ SHAPE = (32, 32, 3)  # of CIFAR's images
 EXAMPLES = 50_000  # of CIFAR's training set: CRD has a row for each
 CLASSES = 10
 
+_IMAGENET = ((224, 224, 3), 1_281_167, 1000)  # likewise of ImageNet's
+
 # Any number will do: it only shapes the learning rate's curve.
 _STEPS = 78_000
 
@@ -73,13 +75,17 @@ def configuration(method, preset=""):
     return config
 
 
-def generated(images):
-    """`EXAMPLES` labels, uniform, and the first `images` of their images, uniform uint8."""
+def generated(images, data="cifar10"):
+    """As many labels as a data set has, uniform, and the first `images` of their images, uniform uint8.
+
+    `data` is "imagenet2012", or any of CIFAR-10's size.
+    """
+    shape, examples, classes = _IMAGENET if data == "imagenet2012" else (SHAPE, EXAMPLES, CLASSES)
     random = np.random.default_rng(0)
     return Generated(
-        random.integers(0, 256, (images, *SHAPE), dtype=np.uint8),
-        random.integers(0, CLASSES, EXAMPLES, dtype=np.int32),
-        CLASSES,
+        random.integers(0, 256, (images, *shape), dtype=np.uint8),
+        random.integers(0, classes, examples, dtype=np.int32),
+        classes,
         (0.5, 0.5, 0.5),
         (0.25, 0.25, 0.25),
     )
@@ -87,8 +93,8 @@ def generated(images):
 
 def run_of(config, dataset):
     """The Run of a configuration, its teacher untrained where the method has one."""
-    teacher = teacher_of(config, dataset)
-    return make_run(config, dataset, Frozen(fold(teacher, SHAPE)[0]) if teacher else None, _STEPS)
+    teacher, shape = teacher_of(config, dataset), dataset.train_images.shape[1:]
+    return make_run(config, dataset, Frozen(fold(teacher, shape)[0]) if teacher else None, _STEPS)
 
 
 def teacher_of(config, dataset):

@@ -36,7 +36,8 @@ import optax
 
 from craft_jax import losses, streams, views
 from craft_jax.mesh import hold, replicated_on, split_over
-from craft_jax.training.step import begin, forward, initial, jit_step
+from craft_jax.training.gradients import forward
+from craft_jax.training.step import begin, initial, jit_step
 from launch.benchmarks import setting
 from launch.benchmarks import without as changes
 from launch.benchmarks.machine import machine

@@ -39,7 +39,8 @@ except ImportError:
 from craft_jax import streams
 from craft_jax.mesh import hold, replicated_on, split_over
 from craft_jax.methods import crd
-from craft_jax.training.step import begin, forward, initial, jit_step
+from craft_jax.training.gradients import forward
+from craft_jax.training.step import begin, initial, jit_step
 from launch.benchmarks import setting
 from launch.benchmarks.machine import machine
 from launch.benchmarks.step import measure, repeated, views_alone

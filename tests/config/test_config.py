@@ -371,7 +371,8 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("method", sorted(methods.METHODS)),
         ("dtype", ["float32", "bfloat16"]),
         ("precision", ["default", "highest"]),
-        ("data.name", ["cifar10", "cifar100", "digits", "npz", "folder"]),
+        ("data.name", ["cifar10", "cifar100", "digits", "npz", "folder", "imagenet2012"]),
+        ("data.crop", ["padded", "resized"]),
         ("data.cue", ["none", "corner", "color"]),
         ("data.streaming", ["auto", "always", "never"]),
         ("student.name", models.REGISTRY),  # evaluated below: tests/conftest.py adds one
@@ -390,7 +391,7 @@ def test_a_tuple_refuses_strangers_repeats_and_nothing(key):
         ("dealign.form", list(losses.FORMS)),
         ("reliability.source", ["teacher", "mean", "shuffled", "oracle"]),
         ("eval.split", ["", "test", "validation"]),
-        ("eval.source", ["regenerated", "cifar10_c", "cifar10_corrupted", "cifar10_1"]),
+        ("eval.source", ["regenerated", "cifar10_c", "cifar10_corrupted", "cifar10_1", "imagenet_c"]),
         ("eval.corruptions", list(corruptions.NAMES)),
         ("eval.severities", list("12345")),
         ("eval.adaptation", ["none", "batch_norm", "tent"]),
@@ -422,6 +423,9 @@ def test_a_choice_lists_what_is_allowed_and_takes_it(key, allowed):
         ("data.memory_gb", [-1.0], [0.0, 0.5]),
         ("data.workers", [-2], [0, 8]),
         ("data.crop_padding", [-1], [0, 4]),
+        ("data.crop_scale", [(0.0, 1.0), (0.5, 1.1)], [(0.08, 1.0), (1.0, 1.0)]),
+        ("data.test_crop", [0.0, 1.5], [1.0]),
+        ("optimizer.accumulate_steps", [0], [1, 2, 8]),
         ("data.cue_correlation", [-0.1, 1.1], [0.0, 0.5, 1.0]),
         ("teacher.epochs", [0], [1]),
         ("teacher.batch_size", [0], [8]),
@@ -498,6 +502,38 @@ def test_ranges_at_their_edges(key, bad, good):
 def test_a_schedule_that_does_not_fit_the_run(settings, key, allowed):
     (line,) = faults_at(load(**settings), key)
     assert allowed in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "allowed"),
+    [
+        ({"data__test_crop": 0.5}, "data.test_crop", "but with data.name=folder or imagenet2012"),
+        ({"data__crop_scale": (0.5, 0.1)}, "data.crop_scale", "the least share first"),
+        ({"data__crop_scale": (0.5,)}, "data.crop_scale", "two numbers"),
+        ({"data__name": "imagenet2012"}, "data.size", "the side that pictures are resized to"),
+        ({"eval__source": "imagenet_c", "eval__dir": "d"}, "eval.source", "imagenet2012 or folder"),
+        ({"eval__source": "imagenet_c", "data__name": "folder"}, "eval.dir", "NAME/SEVERITY/CLASS"),
+        ({"optimizer__accumulate_steps": 3}, "batch_size", "devices times optimizer.accumulate_steps=3"),
+    ],
+)
+def test_rules_of_imagenet_and_of_parts(settings, key, allowed):
+    (line,) = faults_at(load(**settings), key)
+    assert allowed in line
+
+
+def test_the_recipe_for_imagenet():
+    config = reader.load(f"{ROOT / 'configs' / 'craft_imagenet.py'}")
+    assert config.method == "craft" and config.dtype == "bfloat16"
+    for own in (config, tree.teacher_config(config)):
+        assert (own.data.name, own.data.size, own.data.crop) == ("imagenet2012", 224, "resized")
+        assert (own.batch_size, own.epochs, own.optimizer.learning_rate) == (256, 100, 0.1)
+        assert (own.optimizer.momentum, own.optimizer.weight_decay) == (0.9, 1e-4)
+    assert (config.student.name, config.teacher.name) == ("resnet18-imagenet", "resnet50-imagenet")
+    assert tree.teacher_recipe(tree.teacher_config(config))["data.crop_scale"] == (0.08, 1.0)
+    assert "data.crop_scale" not in tree.teacher_recipe(tree.teacher_config(load()))
+    assert methods.unread(config, ["data.crop_padding", "data.crop_scale"]) == ["data.crop_padding"]
+    smoke = reader.load(f"{ROOT / 'configs' / 'craft_imagenet.py'}:smoke")
+    assert (smoke.data.name, smoke.data.size, smoke.data.crop) == ("digits", 0, "resized")
 
 
 def test_the_kd_literatures_recipe():
@@ -596,7 +632,7 @@ def test_npz_needs_a_path():
 
 def test_what_cannot_stream_is_not_to_always():
     (line,) = faults_at(load(data__name="digits", data__streaming="always"), "data.streaming")
-    assert "data.name=digits" in line and line.endswith("allowed with it: cifar10, cifar100, folder")
+    assert "data.name=digits" in line and line.endswith("folder, imagenet2012")
     (line,) = faults_at(load(data__streaming="always", data__cue="color"), "data.streaming")
     assert "data.cue=color" in line
     for streaming in ("auto", "never"):
@@ -1008,8 +1044,9 @@ def test_teacher_recipe_follows_the_teachers_keys_and_the_data_alone():
         moved = recipe(load("craft.py", **{key.replace(".", "__"): value}))
         assert {k for k in base if moved[k] != base[k]} == {becomes}
     shared = ("dtype", "data.name", "data.validation", "data.crop_padding", "data.flip")
+    later = ("teacher.method", "teacher.schedule", "precision", "data.crop")
     for key, value in DEFAULT.items():
-        if key in shared or key in RECIPE or key in ("teacher.method", "teacher.schedule", "precision"):
+        if key in shared or key in RECIPE or key in later:
             continue
         moved = recipe(load("craft.py", **{key.replace(".", "__"): changed(value)}))
         assert moved == base, f"{key} is not the teacher's"
@@ -1018,6 +1055,8 @@ def test_teacher_recipe_follows_the_teachers_keys_and_the_data_alone():
         assert {k for k in base if moved[k] != base[k]} == {key}
     # Keys that came later: left out where they say what was done before.
     assert recipe(load("craft.py", precision="highest")) == base | {"precision": "highest"}
+    resized = {"data.crop": "resized", "data.crop_scale": (0.08, 1.0)}
+    assert recipe(load("craft.py", data__crop="resized")) == base | resized
     drops = {"schedule": "drops", "drop_epochs": (150, 180, 210), "drop_factor": 0.1}
     assert recipe(load("craft.py", teacher__schedule="drops")) == base | {
         f"optimizer.{key}": value for key, value in drops.items()

@@ -47,7 +47,11 @@ def fails(*args, **kwargs):
 
 def test_names():
     assert type(data.REGISTRY) is dict
-    assert data.NAMES == tuple(data.REGISTRY) == ("digits", "cifar10", "cifar100", "npz", "folder")
+    assert (
+        data.NAMES
+        == tuple(data.REGISTRY)
+        == ("digits", "cifar10", "cifar100", "npz", "folder", "imagenet2012")
+    )
 
 
 def test_unknown_name_lists_the_names():

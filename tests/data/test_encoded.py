@@ -36,7 +36,7 @@ def root(tmp_path):
 
 def load(root, streaming="always", memory_gb=0.0, **more):
     section = {"name": "folder", "dir": str(root), "size": 16, "validation": 0, "max_train": 0, "cue": "none"}
-    section |= {"streaming": streaming, "memory_gb": memory_gb}
+    section |= {"streaming": streaming, "memory_gb": memory_gb, "test_crop": 1.0}
     return data.load(ConfigDict({"data": section | more}))
 
 

@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
 
 def load(directory, size=16, **more):
     section = {"name": "folder", "dir": str(directory), "size": size, "validation": 0, "max_train": 0}
-    section |= {"streaming": "never", "memory_gb": 0.0}
+    section |= {"streaming": "never", "memory_gb": 0.0, "test_crop": 1.0}
     return data.load(ConfigDict({"data": section | {"cue": "none"} | more}))
 
 

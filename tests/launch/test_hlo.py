@@ -85,7 +85,7 @@ def test_kernels_are_counted_and_names_of_memory_are_not():
     counts = hlo.count(STRAIGHT)
     assert counts.launches == 5
     assert counts.kinds == {"fusion": 2, "__cudnn$convForward": 1, "copy": 1, "sort": 1}
-    assert counts[1:] == (0, 0, 0, 0, 0)
+    assert counts[1:7] == (0, 0, 0, 0, 0, 0)
 
 
 def test_a_loop_counts_its_body_as_often_as_it_turns():
@@ -129,7 +129,8 @@ def test_the_two_halves_of_an_asynchronous_operation_are_one():
         "%ax = f32[8]{0} async-done(%au)",
         "%dus = f32[8]{0} dynamic-update-slice(%x, %x, %x)",
     )
-    assert counts.collectives == 2
+    assert counts.collectives == 2 and counts.collective_bytes == 2 * 8 * 4
+    assert counts.collective_kinds == {"all-reduce": 1, "all-gather": 1}
     assert counts.kinds == {"copy": 1, "fusion": 2, "dynamic-update-slice": 1}
 
 
@@ -141,7 +142,16 @@ def test_what_a_command_buffer_holds_is_counted_where_it_is_called():
 def test_collectives_in_a_loop_run_in_each_turn():
     body = "\n%all (x: f32[8]) -> f32[8] {\n  ROOT %r = f32[8]{0} all-reduce(%x), to_apply=%less.2\n}\n"
     text = f"{BODIES}{body}\nENTRY %main (x: f32[8]) -> f32[8] {{\n  {loop('all', 4)}\n}}\n"
-    assert hlo.count(text).collectives == 4
+    assert hlo.count(text).collectives == 4 and hlo.count(text).collective_bytes == 4 * 8 * 4
+
+
+def test_the_bytes_of_a_collective_are_those_that_it_gives():
+    counts = counted(
+        "%a = (bf16[3,5]{1,0}, f32[]) all-reduce-start(%x, %y), to_apply=%less.2",
+        "%g = ((f32[2,4]{1,0}, pred[6]{0}), (f32[16,4]{1,0}, pred[48]{0})) all-gather-start(%x, %y)",
+        "%p = (u32[4]{0}, u32[4]{0}) collective-permute-start(%x)",
+    )
+    assert counts.collective_bytes == (30 + 4) + (256 + 48) + 16
 
 
 def test_another_text_is_refused():

@@ -26,9 +26,10 @@ FIELD = ("fitnets", "sp", "rkd", "pkt", "nst", "vid", "dkd", "dist")  # methods 
 # Of these sections and of "data", what acts outside the step: on the data, and on what may be evaluated.
 OUTSIDE = ("views.allow_overlap", "data.name", "data.dir", "data.size", "data.validation", "data.max_train")
 OUTSIDE += ("data.cue", "data.cue_correlation", "data.streaming", "data.memory_gb", "data.workers")
+OUTSIDE += ("data.test_crop",)
 # What `views.make` is given to read, and no more: to read another key would be an error here.
 OF_VIEWS = (
-    *("data.crop_padding", "data.flip"),
+    *("data.crop", "data.crop_padding", "data.crop_scale", "data.flip"),
     *("views.kind", "views.corruptions", "views.severities", "views.lanes"),
     *("augmix.severity", "augmix.width", "augmix.depth", "augmix.alpha"),
 )
@@ -78,6 +79,7 @@ def changed(key, value):
         "views.corruptions": ("brightness",),
         "views.severities": (5,),
         "views.lanes": 4,
+        "data.crop_scale": (0.25, 0.5),
         "contrastive.stages": (1, 3),
         "data.dir": "elsewhere",
         "combined.methods": ("attkd",),

@@ -1,4 +1,4 @@
-"""Five steps of a method on one device and on all: METHOD OUT.npz [COORDINATOR PROCESSES PROCESS].
+"""Five steps of a method on one device and on all: METHOD[:PARTS] OUT.npz [COORDINATOR PROCESSES PROCESS].
 
 Of a process that has several devices, or of several processes. A program, since a process has its devices
 from its start. Run by test_devices.py.
@@ -60,12 +60,14 @@ def trained(config, dataset, mesh):
 
 def main(method, out, coordinator="", count="0", process="0"):
     models.REGISTRY["tiny"] = conftest.TINY
+    method, _, parts = method.partition(":")
     config = conftest.small_config(
         method,
         **{
             "distributed.coordinator": coordinator,
             "distributed.processes": int(count),
             "distributed.process": int(process),
+            "optimizer.accumulate_steps": int(parts or 1),
             "optimizer.learning_rate": 1e-3,  # at larger ones five steps make percents of what rounding does
         },
     )

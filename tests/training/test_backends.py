@@ -7,7 +7,7 @@ import pytest
 from craft_jax import files, models
 from craft_jax.evaluation import cost
 from craft_jax.runs import results
-from craft_jax.training import step, train
+from craft_jax.training import gradients, train
 from craft_jax.training.step import init_state, make_run, train_step
 from tests.conftest import CONFIGS
 from tests.programs import equations, precisions
@@ -113,7 +113,7 @@ def test_every_product_of_a_step_is_in_full_float32(method, precision, make_conf
     config = make_config(method, **settings)
     # The views' own products are elsewhere; what is left are both networks, the losses and their gradients.
     images = jnp.zeros((16, 3, 16, 16, 3))
-    monkeypatch.setattr(step.views, "make", lambda *a: images[:, : a[3]])
+    monkeypatch.setattr(gradients.views, "make", lambda *a: images[:, : a[3]])
     run = make_run(config, digits, None, 12)
     run = run._replace(teacher=run.student)
     state = jax.eval_shape(lambda: init_state(run, (16, 16, 3), digits.train_labels))
