@@ -219,6 +219,7 @@ def test_errors_against_alexnets():
     assert robustness.against_alexnet({"fog": [50.0] * 5, "spatter": [50.0] * 5})["ce"]["spatter"] is None
 
 
+@pytest.mark.slow
 def test_a_run_with_imagenets_keys_is_evaluated_on_imagenet_c(root, corrupted, tmp_path, capsys):
     """By the command: streaming, resized crops, bfloat16, two parts, blocks that are computed again."""
     settings = {"data.name": "folder", "data.dir": root, "data.size": 16, "data.streaming": "always"}
