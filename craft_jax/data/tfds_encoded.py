@@ -40,6 +40,7 @@ class Records:
             return tfds.open_split(self._prepared, self._split)
 
     def read(self, numbers):
+        """The images of these numbers, (n, H, W, 3) uint8, as `encoded.Reader.read`."""
         made = np.empty((len(numbers), *self.shape), np.uint8)
         with tfds.explained(self._prepared, "data.dir"):
             examples = self.source.__getitems__([int(number) for number in numbers])
