@@ -275,11 +275,11 @@ def test_a_signal_makes_two_processes_save_the_same_step_and_leave(tmp_path):
 
 PRETEND = """#!/usr/bin/env bash
 if [ "$1" = -c ]; then echo 12345; exit; fi
+trap 'exit 75' INT  # before the notes say that this process is there
 process="$(grep -o 'distributed.process=[0-9]*' <<<"$*")"
 echo "$JAX_LOCAL_DEVICE_IDS $*" >>"$NOTES.${process#*=}"
 echo "I am ${process#*=}"
 if [ "${process#*=}" = "$FAILS" ]; then exit 3; fi
-trap 'exit 75' INT
 for _ in $(seq "$TURNS"); do sleep 0.1; done
 """
 
@@ -326,6 +326,5 @@ def test_the_launcher_passes_signals_on(launcher):
     process = start("2", turns=300)
     while not (Path(f"{notes}.0").exists() and Path(f"{notes}.1").exists()):
         time.sleep(0.05)
-    time.sleep(0.5)  # until both listen
     process.send_signal(signal.SIGINT)
     assert ended(process)[0] == 75
