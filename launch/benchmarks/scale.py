@@ -155,6 +155,7 @@ def cost(programs, preset):
 def _plain(program, preset):
     own = program["student"] == _config(program["method"], program["preset"]).student.name
     alone = program["devices"] == 1 and program["accumulate"] == 1 and not program["remat"]
+    alone = alone and not program.get("without")  # lines of older versions do not say
     return alone and own and program["preset"] == preset
 
 
