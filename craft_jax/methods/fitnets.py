@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from craft_jax import losses
 from craft_jax.losses.common import float32, pool_alike, product
 from craft_jax.methods.common import Method, distilled_reads, distilled_terms, distilled_views, uniform
-
-_EPSILON = 1e-5
+from craft_jax.models.batch_norm import normalise
 
 
 def _terms(config, s):
@@ -27,9 +26,7 @@ def _terms(config, s):
 def _regressed(params, h):
     """(B, H, W, C) -> (B, H, W, C'), by the statistics of these maps."""
     y = product("bhwc,cd->bhwd", h, params["kernel"])
-    positions = (0, 1, 2)
-    y = (y - y.mean(positions)) * jax.lax.rsqrt(y.var(positions) + _EPSILON)
-    return jax.nn.relu(y * params["scale"] + params["bias"])
+    return jax.nn.relu(normalise(y, params["scale"], params["bias"])[0])
 
 
 def _stage(config, outputs):
