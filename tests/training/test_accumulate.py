@@ -128,12 +128,13 @@ def network(name, remat):
     return models.build(name, 10, dtype="float32", mean=(0.5,) * 3, std=(0.25,) * 3, remat=remat)
 
 
-def loss_of(model):
-    def loss(variables, images):
-        outputs, stats = model.apply(variables, images, True)
-        return jnp.mean(outputs.logits**2) + sum(jnp.mean(stage**2) for stage in outputs.stages), stats
+def loss_of_outputs(model, variables, images):
+    outputs, stats = model.apply(variables, images, True)
+    return jnp.mean(outputs.logits**2) + sum(jnp.mean(stage**2) for stage in outputs.stages), stats
 
-    return jax.value_and_grad(loss, has_aux=True)
+
+def loss_of(model):
+    return jax.value_and_grad(functools.partial(loss_of_outputs, model), has_aux=True)
 
 
 @pytest.mark.parametrize("name", some_slow(FAMILIES, QUICK))
@@ -147,19 +148,31 @@ def test_a_network_that_computes_again_has_the_same_variables(name):
     assert any(eqn.primitive.name in REMAT for eqn in found)
 
 
+def kept_for_the_backward_pass(model, variables, images):
+    """Bytes that the forward pass leaves for the backward pass.
+
+    As JAX traces it: what XLA then allocates is its own affair (on a CPU jaxlib 0.10 saves nothing by it).
+    """
+
+    def backward(variables, images):
+        return jax.vjp(lambda v: loss_of_outputs(model, v, images), variables, has_aux=True)[1]
+
+    leaves = jax.tree.leaves(jax.eval_shape(backward, variables, images))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
 @pytest.mark.parametrize("name", some_slow(["tiny", "vit_tiny"], ("tiny",)))
 def test_what_is_computed_again_is_the_same_in_less_memory(name, monkeypatch):
     monkeypatch.setitem(models.REGISTRY, "vit_tiny", functools.partial(vit.ViT, 32, 6, 2))
     kept, again = network(name, False), network(name, True)
     variables = jax.jit(lambda: kept.init(jax.random.key(0), (1, 16, 16, 3)))()
     images = jax.random.uniform(jax.random.key(1), (32, 16, 16, 3))
-    programs = [jax.jit(loss_of(m)).lower(variables, images).compile() for m in (kept, again)]
-    (one, other) = (program(variables, images) for program in programs)
+    one, other = (jax.jit(loss_of(model))(variables, images) for model in (kept, again))
     close(one[0], other[0], rtol=1e-4)
     largest = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(one[1]))
     close(one[1], other[1], rtol=1e-3, atol=1e-5 * largest)
-    memory = [program.memory_analysis().temp_size_in_bytes for program in programs]
-    assert memory[1] < (0.6 if name == "vit_tiny" else 0.9) * memory[0]  # six blocks, or three
+    residuals = [kept_for_the_backward_pass(m, variables, images) for m in (kept, again)]
+    assert residuals[1] < 0.6 * residuals[0]
 
 
 def test_a_run_says_so_to_its_student(make_config, digits):
