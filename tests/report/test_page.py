@@ -38,7 +38,8 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     path = fabricated.whole_study(folder / "study", ARMS, 6, PLANNED, HARMFUL[1])
     manifest = folder / "study" / "study.json"
-    tree = json.loads(manifest.read_text()) | {"question": "</script><script>window.harmed=1</script>"}
+    question = "</script><script>window.harmed=1</script>\n\n    one command\n    another <one>"
+    tree = json.loads(manifest.read_text()) | {"question": question}
     manifest.write_text(json.dumps(tree))
     study = studies.read(path)
     told = [(study, sections.tables_of(study))]
@@ -99,6 +100,7 @@ def test_names_and_texts_do_no_harm(browser):
     assert "</script><script>window.harmed=1</script>" in browser.run(
         "document.querySelector('header').innerText"
     )
+    assert browser.run("document.querySelector('header pre').textContent") == "one command\nanother <one>"
 
 
 @in_browser

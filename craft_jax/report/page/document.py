@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from html import escape
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def article(key, head, lines, marks, arms, sections):
     Args:
       key: what ids begin with, letters and digits.
       head: its title.
-      lines: of text below that.
+      lines: of text below that; blank lines part a text's paragraphs.
       marks: short texts that a reader must not miss.
       arms: names.
       sections: [(title, [html])].
@@ -93,7 +94,7 @@ def article(key, head, lines, marks, arms, sections):
         for i, (title, parts) in zip(ids, sections, strict=True)
     )
     return f"""<article id="{key}">
-<header><h1>{escape(head)}</h1>{"".join(f"<p>{escape(line)}</p>" for line in lines)}
+<header><h1>{escape(head)}</h1>{"".join(map(_paragraphs, lines))}
 <ul class="marks">{badges}</ul></header>
 <div class="bar"><nav aria-label="sections">{contents}</nav>
 <div class="arms" role="group" aria-label="arms that are shown">{_chips(arms)}
@@ -101,6 +102,14 @@ def article(key, head, lines, marks, arms, sections):
 {body}
 </article>
 """
+
+
+def _paragraphs(text):
+    """Paragraphs between blank lines; what is indented, as commands are in a docstring, keeps its lines."""
+    return "".join(
+        f"<pre>{escape(textwrap.dedent(part))}</pre>" if part.startswith("    ") else f"<p>{escape(part)}</p>"
+        for part in text.split("\n\n")
+    )
 
 
 def _chips(arms):
