@@ -28,7 +28,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jaxtyping
 
 # Every annotated shape and type of the rooms that compute is checked, in each call of each test.
-_CHECKED = ("losses", "corruptions", "models", "views", "methods", "evaluation")
+_CHECKED = ("losses", "corruptions", "models", "views", "methods", "evaluation", "training")
 jaxtyping.install_import_hook([f"craft_jax.{room}" for room in _CHECKED], "beartype.beartype")
 
 import numpy as np

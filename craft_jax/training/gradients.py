@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from craft_jax import methods, streams, views
 from craft_jax.mesh import split_over
 
 
-def forward(model, variables, images, train):
-    """Forward V views in one pass: (B, V, H, W, C) -> (Outputs with leaves (B, V, ...), batch_stats)."""
+def forward(model, variables, images: Float[Array, "B V H W C"], train: bool):
+    """Forward V views in one pass; returns (Outputs with leaves (B, V, ...), batch_stats)."""
     batch, count = images.shape[:2]
     flat = images.reshape(batch * count, *images.shape[2:])
     outputs, batch_stats = model.apply(variables, flat, train)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 from craft_jax import methods, models, streams
 from craft_jax.mesh import held, make_mesh, replicated_on, split_over, spreads
@@ -97,13 +98,13 @@ def train_step(run, state, teacher, batch):
     return new_state, metrics
 
 
-def flat(tree):
+def flat(tree) -> Float[Array, " D"]:
     """All leaves in one vector. Of four axes the last goes first, as `mesh.hold` has them on a GPU."""
     leaves = [jnp.moveaxis(x, -1, 0) if x.ndim == 4 else x for x in jax.tree.leaves(tree)]
     return jnp.concatenate([x.ravel() for x in leaves])
 
 
-def unflat(vector, like):
+def unflat(vector: Float[Array, " D"], like):
     """The tree whose `flat` is `vector`, shaped as `like`."""
     leaves, treedef = jax.tree.flatten(like)
     parts = jnp.split(vector, np.cumsum([x.size for x in leaves])[:-1])
@@ -135,8 +136,8 @@ def _skip_nonfinite(state, new_state, metrics):
     return {**kept, "step": new_state["step"], "skipped": skipped}, {**metrics, "nan_count": skipped}
 
 
-def histogram(values, bins):
-    """How many values in [0, 1] lie in each of `bins` equal parts, as np.histogram: (N,) -> (bins,) float32.
+def histogram(values: Float[Array, " N"], bins: int) -> Float[Array, " {bins}"]:
+    """How many values in [0, 1] lie in each of `bins` equal parts, as np.histogram.
 
     An edge belongs to the part above it, 1 to the last. `jnp.histogram` searches each part in a loop.
     """
