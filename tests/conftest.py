@@ -34,6 +34,9 @@ jaxtyping.install_import_hook([f"craft_jax.{room}" for room in _CHECKED], "beart
 import numpy as np
 import pytest
 
+# Helpers that assert say what they compared, as tests do. Before they are imported.
+pytest.register_assert_rewrite("tests.config.commands", "tests.losses.checks", "tests.methods.references")
+
 from configs import erm
 from craft_jax import data, models
 from craft_jax.models.resnet import ResNet

@@ -10,7 +10,7 @@ from craft_jax import data
 from craft_jax.corruptions import LEAST_SIDE
 from craft_jax.data import dataset, shrink
 from craft_jax.data.dataset import Source
-from tests.data.test_data import ARRAYS, fails, load, save
+from tests.data.loaded import ARRAYS, fails, load, save
 
 
 def area_mean(image, size):

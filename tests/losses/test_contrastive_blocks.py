@@ -13,7 +13,9 @@ import pytest
 
 from craft_jax import losses
 from tests.conftest import some_slow
-from tests.losses.test_losses import POSITIVES, check_reference, jit, ref_contrastive, unit_rows
+from tests.losses.cases import POSITIVES
+from tests.losses.checks import check_reference, jit, unit_rows
+from tests.losses.references import ref_contrastive
 
 ROOT = Path(__file__).resolve().parents[2]
 

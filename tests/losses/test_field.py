@@ -13,15 +13,8 @@ import numpy as np
 import pytest
 
 from craft_jax import losses
-from tests.losses.test_losses import (
-    check_finite,
-    check_value,
-    jit,
-    normal,
-    ref_logit_kd,
-    ref_softmax,
-    value_and_gradient,
-)
+from tests.losses.checks import check_finite, check_value, jit, normal, value_and_gradient
+from tests.losses.references import ref_logit_kd, ref_softmax
 from tests.programs import equations, precisions
 
 # ------------------------------------------------------------------------ references: the equations

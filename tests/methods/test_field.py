@@ -12,16 +12,8 @@ from craft_jax import methods
 from craft_jax.config import rules
 from craft_jax.errors import ConfigError, DataError, MethodError
 from tests.losses import test_field as field
-from tests.methods.test_methods import (
-    LABELS,
-    B,
-    M,
-    make_config,
-    make_signals,
-    outputs,
-    ref_kd,
-    terms_of,
-)
+from tests.methods.references import ref_kd
+from tests.methods.signals import LABELS, B, M, make_config, make_signals, outputs, terms_of
 
 # ----------------------------------------------------------------------------------------------------
 # The reference: a float64 value an image of one student view and one teacher view

@@ -20,8 +20,8 @@ from craft_jax.training import train
 from craft_jax.views import augmix
 from tests.corruptions.statistics import agreement
 from tests.corruptions.test_helpers import photographs
-from tests.methods.test_methods import ref_ce, softmax
-from tests.training.test_train import one_step
+from tests.methods.references import ref_ce, softmax
+from tests.training.test_step import one_step
 from tests.views.test_views import crop_and_flip, maker, pixels
 from tests.views.test_views import make_config as make_views_config
 
