@@ -9,7 +9,7 @@
 # OUT/tests.txt         pytest's output
 # OUT/bench.jsonl       a benchmark a line
 # OUT/results/          the runs that are done, as small JSON files, and the teachers
-# OUT/state.tar.NN      checkpoints of the runs under way, in parts of 15 MB
+# OUT/state.TIME/       checkpoints of the runs under way, an archive in parts of 15 MB
 set -euo pipefail
 cd "$(dirname "$0")/.."
 began=$SECONDS
@@ -28,9 +28,10 @@ fi
 python="${PYTHON:-python}" runs="$out/.runs"
 left() { echo $((minutes * 60 - (SECONDS - began))); }
 # A slice that was cut off on this machine left more in its runs than the archive has.
-if [ ! -d "$runs" ] && compgen -G "$out/state.tar.*" >/dev/null; then
+state="$(compgen -G "$out/state.*" | sort | tail -n 1 || true)"  # a cut may have left an older one beside it
+if [ ! -d "$runs" ] && [ -n "$state" ]; then
   mkdir -p "$runs"
-  cat "$out"/state.tar.* | tar -x -C "$runs" || echo "gpu_study.sh: $out/state.tar.*: broken; its runs begin anew"
+  cat "$state"/tar.* | tar -x -C "$runs" || echo "gpu_study.sh: $state: broken; its runs begin anew"
 fi
 mkdir -p "$runs"
 
@@ -74,9 +75,10 @@ done
 
 # Runs that are done are in results/ and need no checkpoint.
 (cd "$runs" && find . -path './*/*/seed*/results.json' -printf '%h/checkpoints\0' | xargs -0r rm -rf)
-rm -f "$out"/new.tar.*
-tar -c -C "$runs" . | split -b 15000000 -d - "$out/new.tar."
-rm -f "$out"/state.tar.*
-for part in "$out"/new.tar.*; do mv "$part" "$out/state.tar.${part##*.}"; done
+rm -rf "$out/new" && mkdir "$out/new"
+tar -c -C "$runs" . | split -b 15000000 -d - "$out/new/tar."
+old="$(compgen -G "$out/state.*" || true)"
+mv "$out/new" "$out/state.$(date +%s%N)"  # the old one goes once this one is there whole
+if [ -n "$old" ]; then xargs -d '\n' rm -rf <<<"$old"; fi
 ls -l "$out"
 exit "$status"

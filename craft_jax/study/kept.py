@@ -97,8 +97,9 @@ def keep(run: plan.Run, folder: Path) -> Path:
     if correct.exists():
         files.copy(correct, path.with_suffix(".npz"))
     _keep_curves(run.workdir / "metrics.jsonl", path.with_suffix(".jsonl"))
-    for beside in run.workdir.glob("eval/[!.]*.*"):  # evaluations, and what was right in them; no locks
-        files.copy(beside, path.with_suffix(f".eval.{beside.name}"))
+    for beside in run.workdir.glob("eval/[!.]*"):  # evaluations, and what was right in them
+        if beside.suffix in (".json", ".npz"):  # no locks, nor what a killed process was writing
+            files.copy(beside, path.with_suffix(f".eval.{beside.name}"))
     features = run.workdir / "features.json"  # of `craft_jax.report features`
     if features.exists():
         files.copy(features, path.with_suffix(".features.json"))

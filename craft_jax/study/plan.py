@@ -177,12 +177,25 @@ def text_of(value) -> str:
 
 def _strangers(study):
     """Parts of a Study that are of another type."""
+    if not isinstance(study.arms, Mapping):
+        yield f"arms: {type(study.arms).__name__}; allowed: a mapping of names to study.Arm"
+        return
+    owned = [("seeds", study.seeds)]
     for name, arm in study.arms.items():
         if not isinstance(arm, Arm):
             yield f"arm {name}: {type(arm).__name__}; allowed: a study.Arm"
+        else:
+            owned.append((f"arm {name}: seeds", arm.seeds))
+    for where, seeds in owned:
+        if not isinstance(seeds, Sequence) or not all(map(_is_seed, seeds)):
+            yield f"{where}: {seeds!r}; allowed: a tuple of integers from 0 to 2^31 - 1"
     for planned in study.comparisons:
         if not isinstance(planned, Comparison):
             yield f"comparisons: {planned!r}; allowed: a study.Comparison"
+
+
+def _is_seed(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 def _faults(study):

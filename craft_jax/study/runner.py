@@ -1,5 +1,7 @@
 """The loop of a study: processes begun, watched, stopped; a table of where it stands."""
 
+import contextlib
+import math
 import signal
 import sys
 import time
@@ -11,8 +13,8 @@ from craft_jax.study.process import Process, shares
 
 FAILED = 1  # the exit status where some runs failed
 _POLL, _SHOW = 0.2, 60.0  # seconds between looks at the processes, and between lines where nothing changed
-_GRACE = 60.0  # seconds that a run has to save and leave
-_MARGIN = 15.0  # and what is kept of --minutes for that
+_GRACE = 60.0  # seconds that a run has to save and leave, but for the end of --minutes
+_MARGIN = 15.0  # of which so much is kept for that
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # the last is submitit's (`study.job`)
 
 
@@ -28,13 +30,13 @@ class Runner:
           minutes: after which to stop; None for never.
         """
         self._store, self._jobs = store, jobs
-        self._deadline = (
-            None if minutes is None else time.monotonic() + 60 * minutes - min(_MARGIN, 6 * minutes)
-        )
+        minutes = math.inf if minutes is None else minutes
+        self._end_at = time.monotonic() + 60 * minutes
+        self._deadline = self._end_at - min(_MARGIN, 6 * minutes)
         self._free = shares(jobs)
         self._running, self._errors = {}, {}  # {run: (Process, its share)}, {run: text}
         self._pace = progress.learned(store.states, store.results)
-        self._asked, self._stopping, self._shown = 0, None, ("", 0.0)
+        self._asked, self._kill_at, self._shown = 0, None, ("", 0.0)
 
     def run(self):
         """Run until nothing is left, or time is up, or a signal comes; returns the exit status."""
@@ -59,21 +61,21 @@ class Runner:
     def _step(self):
         """Look after the processes once; returns whether there is more to do."""
         self._reap()
-        if self._stopping is None and (self._asked or self._is_late()):
+        if not self._is_stopping() and (self._asked or time.monotonic() > self._deadline):
             self._stop()
-        if self._stopping is None:
+        if not self._is_stopping():
             self._start()
-        elif self._asked > 1 or time.monotonic() > self._stopping + _GRACE:
+        elif self._asked > 1 or time.monotonic() > self._kill_at:
             for process, _ in self._running.values():
                 process.kill()
         self._show()
-        return bool(self._running) or (self._stopping is None and self._has_more())
+        return bool(self._running) or (not self._is_stopping() and self._has_more())
 
-    def _is_late(self):
-        return self._deadline is not None and time.monotonic() > self._deadline
+    def _is_stopping(self):
+        return self._kill_at is not None
 
     def _stop(self):
-        self._stopping = time.monotonic()
+        self._kill_at = min(time.monotonic() + _GRACE, self._end_at)
         for process, _ in self._running.values():
             process.ask_to_stop()
 
@@ -82,17 +84,34 @@ class Runner:
             status = process.poll()
             if status is None:
                 continue
-            if status == 0 and self._stopping is None and (words := self._store.evaluation_left(run)):
-                self._running[run] = (Process(words, run.workdir, *share), share)
-                continue
             del self._running[run]
-            self._free.append(share)
-            if status == 0 and self._store.evaluation_left(run) is None:
-                self._finish(run)
-            elif status == Interrupted.status or self._stopping is not None:
-                self._store.states[run] = progress.WAITING
-            else:
-                self._fail(run, process.error())
+            self._free.insert(0, share)
+            with self._failing(run):
+                self._go_on(run, process, status)
+
+    def _go_on(self, run, process, status):
+        """After a process of a run has ended."""
+        left = self._store.evaluation_left(run) if status == 0 else None
+        if left and not self._is_stopping():
+            self._begin(run, left)
+        elif status == 0 and not left:
+            self._finish(run)
+        elif status == Interrupted.status or self._is_stopping():
+            self._store.states[run] = progress.WAITING
+        else:
+            self._fail(run, process.error())
+
+    def _begin(self, run, words):
+        self._running[run] = (Process(words, run.workdir, *self._free[0]), self._free[0])
+        del self._free[0]
+
+    @contextlib.contextmanager
+    def _failing(self, run):
+        """What goes wrong with one run, with its directory or its teacher, say, stops no other."""
+        try:
+            yield
+        except (OSError, CraftError) as error:
+            self._fail(run, str(error))
 
     def _finish(self, run):
         try:
@@ -108,14 +127,9 @@ class Runner:
 
     def _start(self):
         while self._free and (run := self._next()):
-            try:
-                words = run.command(self._store.more(run))
-            except CraftError as error:
-                self._fail(run, str(error))
-                continue
-            share = self._free.pop(0)
-            self._running[run] = (Process(words, run.workdir, *share), share)
-            self._store.states[run] = progress.RUNNING
+            with self._failing(run):
+                self._begin(run, run.command(self._store.more(run)))
+                self._store.states[run] = progress.RUNNING
 
     def _next(self):
         """The next run that can begin; None if there is none now.
@@ -125,9 +139,13 @@ class Runner:
         """
         training = {self._store.teacher_to_train(run) for run in self._running if not _has_teacher(run)}
         for run, state in self._store.states.items():
-            if state == progress.WAITING and not files.is_locked(run.workdir / ".lock"):
+            if state != progress.WAITING:
+                continue
+            with self._failing(run):
                 teacher = self._store.teacher_to_train(run)
-                if teacher is None or teacher not in training:
+                if not files.is_locked(run.workdir / ".lock") and (
+                    teacher is None or teacher not in training
+                ):
                     return run
         return None
 

@@ -127,7 +127,7 @@ class Store:
                 kept.keep_teacher(teacher, self.folder)
 
     def _check_manifests(self):
-        """What was planned stays so: a study whose results are here may get arms and seeds, no more."""
+        """What was planned stays so: a study whose results are here may get arms, seeds, evaluations."""
         for place in self._manifests():
             if not place.exists():
                 continue
@@ -136,10 +136,13 @@ class Store:
             for arm in old["arms"].keys() & new["arms"].keys():
                 ours, theirs = new["arms"][arm], old["arms"][arm]
                 changed += [f"arm {arm}" for key in ("config", "overrides") if ours[key] != theirs[key]]
+            measured, measures = old.get("evaluations", {}), new["evaluations"]
+            both = measured.keys() & measures.keys()
+            changed += [f"evaluation {name}" for name in both if measured[name] != measures[name]]
             if changed:
                 raise CheckpointError(
-                    f"{place}: a study with other {', '.join(changed)}; allowed: to add arms and seeds; else "
-                    "another place, or a study file of another name"
+                    f"{place}: a study with other {', '.join(changed)}; allowed: to add arms, seeds and "
+                    "evaluations; else another place, or a study file of another name"
                 )
 
     def _manifests(self):

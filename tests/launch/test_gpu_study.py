@@ -72,15 +72,32 @@ def test_a_slice_does_everything_once_and_the_next_goes_on_elsewhere(script, tmp
         str(path.relative_to(out / ".runs")) for path in (out / ".runs").rglob("*") if path.is_file()
     )
     assert "one_py_15/a/seed1/checkpoints/7" in kept and "one_py_15/a/seed0/checkpoints/5" not in kept
-    assert not list(out.glob("new.tar.*"))
+    assert len(list(out.glob("state.*"))) == 1 and not (out / "new").exists()
 
 
 def test_a_broken_archive_costs_its_runs_alone(script, tmp_path):
     words, environment, _ = script
-    (tmp_path / "my out").mkdir()
-    (tmp_path / "my out" / "state.tar.00").write_bytes(b"half of one")
+    broken = tmp_path / "my out" / "state.1"
+    broken.mkdir(parents=True)
+    (broken / "tar.00").write_bytes(b"half of one")
     done = run([*words, "--studies=one.py", "--bench="], environment)
     assert done.returncode == 0 and "broken; its runs begin anew" in done.stdout + done.stderr
+    assert not broken.exists()
+
+
+def test_of_two_archives_that_a_cut_left_the_newer_counts(script, tmp_path):
+    words, environment, _ = script
+    out = tmp_path / "my out"
+    assert run([*words, "--studies=one.py", "--bench="], environment).returncode == 0
+    (whole,) = out.glob("state.*")
+    shutil.copytree(whole, out / "state.1")
+    (out / "state.1" / "tar.00").write_bytes(b"older")
+    (out / "new").mkdir()  # and a third was being written
+    shutil.rmtree(out / ".runs")
+    done = run([*words, "--studies=two.py", "--bench="], environment)
+    assert done.returncode == 0 and "broken" not in done.stdout + done.stderr
+    assert (out / ".runs" / "one_py" / "a" / "seed1" / "checkpoints" / "7").exists()
+    assert len(list(out.glob("state.*"))) == 1 and not (out / "new").exists()
 
 
 def test_a_signal_is_passed_on_and_the_archive_written(script, tmp_path):
@@ -93,7 +110,7 @@ def test_a_signal_is_passed_on_and_the_archive_written(script, tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 75
     assert notes.read_text().splitlines()[-1] == "stopped"
-    assert list((tmp_path / "my out").glob("state.tar.*"))
+    assert list((tmp_path / "my out").glob("state.*/tar.*"))
 
 
 @pytest.mark.parametrize("word", ["--minutes=4.5", "--minutes=0", "--nothing=1"])

@@ -65,7 +65,17 @@ def test_what_is_kept_counts_though_the_directory_is_gone(tmp_path):
     assert kept.result_path(run, folder, []) is None
     finish(run)
     assert kept.result_path(run, folder, []) == run.workdir / "results.json"
+    (run.workdir / "eval").mkdir()
+    for name in (
+        "bar.json",
+        "bar.npz",
+        ".bar.lock",
+        "bar.json.0f.tmp",
+    ):  # the last of a process that was killed
+        (run.workdir / "eval" / name).write_text("x")
     path = kept.keep(run, folder)
+    beside = {one.name.removeprefix(path.stem) for one in folder.iterdir()}
+    assert beside == {".json", ".npz", ".eval.bar.json", ".eval.bar.npz"}
     elsewhere = run_of(tmp_path / "b")
     assert kept.result_path(elsewhere, folder, []) == path
     assert path.read_bytes() == (run.workdir / "results.json").read_bytes()

@@ -158,3 +158,16 @@ def test_parts_of_another_type_are_told(tmp_path):
         "arm kd: str; allowed: a study.Arm",
         "comparisons: ('kd', 'erm'); allowed: a study.Comparison",
     ]
+    with pytest.raises(ConfigError, match=r"^arms: list; allowed: a mapping of names to study.Arm$"):
+        plan.runs(Study([Arm("configs/erm.py:smoke")], (0,), "erm"), tmp_path)
+
+
+@pytest.mark.parametrize("seeds", [(-1,), (2**31,), (0, True), (0.5,), ("0",), 3])
+def test_seeds_are_integers_that_a_run_takes(tmp_path, seeds):
+    allowed = "allowed: a tuple of integers from 0 to 2^31 - 1"
+    with pytest.raises(ConfigError) as caught:
+        plan.runs(Study({"erm": Arm("configs/erm.py:smoke", {}, seeds)}, seeds, "erm"), tmp_path)
+    assert str(caught.value).splitlines() == [
+        f"seeds: {seeds!r}; {allowed}",
+        f"arm erm: seeds: {seeds!r}; {allowed}",
+    ]

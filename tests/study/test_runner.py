@@ -79,6 +79,17 @@ def test_a_failed_run_stops_no_other(pretend, capsys):
     assert "2 of 4 done, 0 running, 2 failed, 0 to do" in said.out
 
 
+def test_a_directory_that_cannot_be_used_stops_no_other(pretend, tmp_path, capsys):
+    (tmp_path / "out" / "log" / "seed0" / "log.txt").mkdir(parents=True)
+    (tmp_path / "out" / "file").write_text("in its place")
+    status, events, kept = pretend(["log", "file", "a"])
+    assert status == runner.FAILED and events == ["begin a", "end a"]
+    assert list(kept.states.values()) == [progress.FAILED, progress.FAILED, progress.DONE]
+    said = capsys.readouterr().err
+    assert f"failed: log/seed0: [Errno 21] Is a directory: '{tmp_path}/out/log/seed0/log.txt'" in said
+    assert "failed: file/seed0: [Errno 20] Not a directory" in said
+
+
 def test_so_many_run_at_once(pretend):
     _, events, _ = pretend(["a", "b", "c"], jobs=2)
     assert set(events[:2]) == {"begin a", "begin b"}
@@ -108,7 +119,7 @@ def test_a_signal_is_passed_on_and_the_same_command_goes_on(pretend, tmp_path, c
 
 def test_time_is_kept(pretend):
     began = time.monotonic()
-    status, events, _ = pretend(["slow", "b"], minutes=0.02)
+    status, events, _ = pretend(["slow", "b"], minutes=0.1)
     assert status == 75 and events == ["begin slow", "saved slow"]
     assert time.monotonic() - began < 20
 
@@ -220,12 +231,15 @@ def test_what_was_planned_stays_so(tmp_path):
     def make(study, everywhere=()):
         return store.Store(study, "x", "", options, plan.runs(study, options.out, everywhere), everywhere)
 
-    make(Study(arms, (0,), "a", planned), [("log.every_steps", "7")]).write_manifests()
+    bar = {"bar": {"eval.corruptions": ("ripple",)}}
+    make(Study(arms, (0,), "a", planned, bar), [("log.every_steps", "7")]).write_manifests()
     more = arms | {"c": Arm("configs/erm.py:smoke")}
-    make(Study(more, (0, 1), "a", planned))  # arms and seeds may come
+    few = {"few": {"eval.max_examples": 5}}
+    make(Study(more, (0, 1), "a", planned, bar | few))  # arms, seeds and evaluations may come
     for other, what in (
         (Study(arms, (0,), "a", (Comparison("b", "a", "robust"),)), "comparisons"),
         (Study(arms, (0,), "b", planned), "baseline"),
+        (Study(arms, (0,), "a", planned, {"bar": {"eval.corruptions": ("fog",)}}), "evaluation bar"),
         (
             Study(arms | {"b": Arm("configs/erm.py:smoke", {"epochs": 2})}, (0,), "a", ()),
             "comparisons, arm b",
