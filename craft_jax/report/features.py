@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from craft_jax import data, files, losses
@@ -47,13 +48,13 @@ def main(argv):
     return 0
 
 
-def linear_cka(x, y):
+def linear_cka(x: Float[np.ndarray, "N D"], y: Float[np.ndarray, "N D2"]) -> float:
     """Linear centred kernel alignment of two networks' features of the same examples.
 
         CKA = |Yc^T Xc|_F^2 / (|Xc^T Xc|_F |Yc^T Yc|_F),  Xc, Yc without their columns' means
 
     Args:
-      x, y: (N, D) and (N, D'), float64 or float32.
+      x, y: float64 or float32.
     Returns:
       A float in [0, 1]; 0 where one network's features are all the same.
     """
@@ -107,12 +108,12 @@ def of_run(workdir, examples):
     }
 
 
-def against_error(fragility, error):
+def against_error(fragility: Float[np.ndarray, " N"], error: Float[np.ndarray, " N"]) -> dict:
     """The images in `PARTS` equal parts by fragility, the steadiest first.
 
     Args:
-      fragility: (N,) the mean over corrupted cells of |z_T(c(x)) - z_T(x)|, z_T unit vectors: in [0, 2].
-      error: (N,) the share of the cells in which the student is wrong, in [0, 1].
+      fragility: the mean over corrupted cells of |z_T(c(x)) - z_T(x)|, z_T unit vectors: in [0, 2].
+      error: the share of the cells in which the student is wrong, in [0, 1].
     Returns:
       {"fragility": a mean a part, "error": likewise, in percent, "correlation": Spearman's, or None}.
     """

@@ -42,7 +42,8 @@ def write(folder, table):
     """
     files.check_writable(folder)
     for suffix, text in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-        Path(folder, f"{table.name}.{suffix}").write_text(text(table), encoding="utf-8")
+        with files.whole(Path(folder, f"{table.name}.{suffix}")) as temporary:
+            temporary.write_text(text(table), encoding="utf-8")
 
 
 def to_csv(table):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from craft_jax import corruptions, data
@@ -28,8 +29,8 @@ _ORIGINAL = {32: "CIFAR-C", 64: "Tiny-ImageNet-C", 224: "ImageNet-C"}
 _LABEL, _LINE, _GAP, _LEAST_CELL = 210, 18, 2, 64  # pixels; a smaller image is enlarged
 
 
-def photographs(side):
-    """(2, side, side, 3) uint8: crops of scikit-learn's sample photographs, a temple and a flower."""
+def photographs(side: int) -> UInt8[np.ndarray, "2 {side} {side} 3"]:
+    """Crops of scikit-learn's sample photographs, a temple and a flower."""
     from sklearn.datasets import load_sample_images
 
     pairs = zip(load_sample_images().images, _CROPS, strict=True)
@@ -67,11 +68,11 @@ def layout(shape, names):
     return scale, (_LABEL + count * block, top + _LINE), headings, corners
 
 
-def gallery(images, caption="", names=corruptions.NAMES):
+def gallery(images: UInt8[np.ndarray, "N H W 3"], caption="", names=corruptions.NAMES):
     """The picture.
 
     Args:
-      images: (N, H, W, 3) uint8, H and W at least 16; N is 1 or more.
+      images: H and W at least 16; N is 1 or more.
       caption: a line below.
       names: the corruptions to show.
     Returns:

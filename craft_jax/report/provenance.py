@@ -100,6 +100,9 @@ def marks(*results):
         found.append(f"adapted to the test images: {adapted}")
     if cues := _all(cue for result in results if (cue := tables.cue_of(result))):
         found.append(f"spurious cue on every image: {cues}")
+    finished = [result for result in results if result.get("status") == "done"]
+    if skipped := sum(result.get("nan_count") or 0 for result in finished):
+        found.append(f"{skipped} updates that were not finite were left out")
     if reduced := _all(part for r in results for part in (*_reduced_training(r), *_reduced_evaluation(r))):
         found.append(f"reduced protocol: {reduced}")
     return found

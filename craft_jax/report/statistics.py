@@ -6,6 +6,7 @@ A statistic that is not defined is None, never NaN.
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 from scipy import optimize, stats
 
 LEVEL = 0.95  # of every interval
@@ -131,14 +132,14 @@ def least_difference(sd, n, alpha=ALPHA):
     return float(shift * sd / np.sqrt(n))
 
 
-def over_images(first, second):
+def over_images(first: Bool[np.ndarray, "C N"], second: Bool[np.ndarray, "C N"]):
     """Bootstrap of the difference in accuracy of two networks over test images.
 
     An image is a cluster: all its corrupted copies are drawn together. Resampling images and averaging needs
     only how often each difference occurs among them, which under resampling is multinomial.
 
     Args:
-      first, second: (C, N) bool each: whether each of N images is classified rightly in each of C cells.
+      first, second: whether each of N images is classified rightly in each of C cells.
     Returns:
       (difference, low, high) in points of accuracy: first minus second, and its 95% percentile interval.
     """

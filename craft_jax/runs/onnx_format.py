@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from craft_jax import files
 from craft_jax.errors import CraftError, DataError
@@ -205,13 +206,13 @@ class Classifier:
             own, other = next(pair for pair in zip(self.names, classes, strict=True) if len({*pair}) == 2)
             raise DataError(f"{self._path}: its classes are not the data's: {own} where that has {other}")
 
-    def __call__(self, images):
+    def __call__(self, images: Float[np.ndarray, "B H W 3"]) -> Float[np.ndarray, "B K"]:
         """Logits of images.
 
         Args:
-          images: (B, H, W, 3) float32 in [0, 1].
+          images: float32 in [0, 1].
         Returns:
-          (B, K) float32, NumPy.
+          float32.
         Raises:
           DataError: onnxruntime cannot run the file on them.
         """

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
 
 from craft_jax import data, files, models
 from craft_jax.config import tree
@@ -36,14 +38,14 @@ class Predictor:
         self.classes, self.input_shape = classes, input_shape
         self._on_device = jax.device_put(variables)
 
-    def __call__(self, images):
+    def __call__(self, images: Float[Array | np.ndarray, "B H W 3"]) -> Float[Array, "B K"]:
         """Logits of images.
 
         Args:
-          images: (B, H, W, 3) floats in [0, 1]. H and W may differ from those trained on (8 or more), since
+          images: floats in [0, 1]. H and W may differ from those trained on (8 or more), since
             the network is convolutional with a mean over positions; its accuracy there was not measured.
         Returns:
-          (B, K) float32.
+          float32.
         Raises:
           TypeError: the images are not floats.
           ValueError: another shape, or values outside [0, 1] or not finite. Under `jax.jit`, `grad` or

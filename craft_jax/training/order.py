@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from craft_jax import streams
 
@@ -27,8 +28,8 @@ class Order(NamedTuple):
         """Whole batches in the training set."""
         return self.size // self.batch_size
 
-    def rows(self, step):
-        """The rows of the training set that a step (from 0) sees: (B,) int32."""
+    def rows(self, step: int) -> Int[np.ndarray, " B"]:
+        """The rows of the training set that a step (from 0) sees, int32."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = _permuted(self.seed, epoch, self.size)
         return order[position * self.batch_size : (position + 1) * self.batch_size]

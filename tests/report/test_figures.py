@@ -209,6 +209,13 @@ def test_adaptation_and_a_cue_are_marks():
     assert "spurious cue on every image: corner cue 0.9" in marks
 
 
+def test_updates_left_out_are_a_mark_of_runs_that_finished():
+    assert "7 updates that were not finite were left out" in provenance.marks(
+        result(0, nan_count=4), result(1, nan_count=3), result(2, nan_count=1, status="non-finite")
+    )
+    assert not any("left out" in mark for mark in provenance.marks(result(0, nan_count=0)))
+
+
 def test_a_network_costs_what_its_run_measured(read):
     cost = {"parameters": 10, "flops": 20, "latency_ms": {"1": 0.5, "128": None}}
     rows = values(networks.efficiency(read({"kd": of(KD[:1], cost=cost)})))

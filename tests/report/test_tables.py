@@ -202,6 +202,13 @@ def test_a_reference_that_loses_nothing_is_said_below_the_table(tmp_path, capsys
     )
 
 
+def test_a_table_that_cannot_be_written_is_said(tmp_path, capsys):
+    (tmp_path / "out" / "tables" / "arms.csv").mkdir(parents=True)
+    assert report.main([write(tmp_path / "craft"), "--out", str(tmp_path / "out")]) == 2
+    assert f"{tmp_path}/out/tables/arms.csv: cannot be written (Is a directory" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     """As `| head -1` does, but certain to be gone before anything is written."""
     words = [sys.executable, "-m", "craft_jax.report", write(tmp_path / "craft")]

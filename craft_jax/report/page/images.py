@@ -156,8 +156,10 @@ def write(folder, picture):
     """Write NAME.png of a spec.Picture, and NAME.svg with it inside."""
     files.check_writable(folder)
     width, height = size(picture)
-    (folder / f"{picture.name}.png").write_bytes(picture.png)
-    (folder / f"{picture.name}.svg").write_text(
+    svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
         f'<image width="{width}" height="{height}" href="{data_url(picture)}"/></svg>\n'
     )
+    for suffix, content in (("png", picture.png), ("svg", svg.encode())):
+        with files.whole(folder / f"{picture.name}.{suffix}") as temporary:
+            temporary.write_bytes(content)

@@ -42,8 +42,9 @@ def write(folder, figures):
             continue
         drawn = _on_paper(figure.spec)
         svg = vl_convert.vegalite_to_svg(drawn, vl_version=_VEGA_LITE)
-        Path(folder, f"{figure.name}.svg").write_text(svg, encoding="utf-8")
-        Path(folder, f"{figure.name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
+        for suffix, content in (("svg", svg.encode()), ("png", vl_convert.svg_to_png(svg, scale=2))):
+            with files.whole(Path(folder, f"{figure.name}.{suffix}")) as temporary:
+                temporary.write_bytes(content)
 
 
 def _on_paper(drawn):

@@ -273,5 +273,8 @@ def nan_counts(study):
     }
     alt = f"Steps that were not finite: {most} at most, in {len(rows)} runs."
     drawn = spec.chart(rows, {"layer": [{"mark": point, "encoding": look}, counted]}, {"step": 26}, alt)
-    says = "A run stops at the first such step, and counts for nothing else here."
+    says = (
+        "A run stops at the first such step, and counts for nothing else here; with "
+        "optimizer.skip_nonfinite it leaves such updates out, and counts."
+    )
     return spec.Figure("nan", title, says, drawn, alt)
