@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from craft_jax import files
-from craft_jax.errors import CheckpointError, DataError
+from craft_jax.errors import CheckpointError, ConfigError, DataError
 from craft_jax.training import train
 
 
@@ -116,5 +116,14 @@ def test_other_data_in_the_same_workdir_is_refused(make_config, digits, tmp_path
 def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(make_config, digits, tmp_path):
     config = make_config("erm", batch_size=80)
     with pytest.raises(DataError, match="batch_size: 80"):
+        train.train_and_evaluate(config, tmp_path / "run", digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_warm_up_of_all_steps_is_refused_before_any_work(make_config, digits, tmp_path, monkeypatch):
+    """0.9 of one epoch is less than the epoch, which the rules ask, and rounds to all of its four steps."""
+    monkeypatch.setattr(train, "_trained_teacher", None)
+    config = make_config("kd", epochs=1, **{"optimizer.warmup_epochs": 0.9})
+    with pytest.raises(ConfigError, match=r"config.optimizer.warmup_epochs: 0.9, all 4 .*: at most 0.75,"):
         train.train_and_evaluate(config, tmp_path / "run", digits)
     assert not (tmp_path / "run").exists()
