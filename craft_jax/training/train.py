@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from craft_jax import corruptions, data, files, methods, models, processes
+from craft_jax import corruptions, data, files, methods, models, processes, views
 from craft_jax.config import rules
 from craft_jax.errors import ConfigError, DataError, TrainingStopped
 from craft_jax.evaluation import correctness, cost, evaluate, targets
@@ -194,6 +194,11 @@ def _check_sizes(config, dataset):
             f"{dataset.name}: images of {dataset.train_images.shape[1:3]} pixels; "
             f"allowed: sides of at least {corruptions.LEAST_SIDE}, which the corruptions need"
         )
+    if config.data.crop == "resized" and max(dataset.train_images.shape[1:3]) > views.LARGEST_SIDE:
+        raise DataError(
+            f"config.data.crop: 'resized' of images of {dataset.train_images.shape[1:3]} pixels; allowed: of "
+            f"sides of at most {views.LARGEST_SIDE} (--config.data.size)"
+        )
 
 
 def _check_warmup(config, dataset):
@@ -202,6 +207,6 @@ def _check_warmup(config, dataset):
     steps = steps_per_epoch * config.epochs
     if optimizer.warmup_steps(config, steps_per_epoch) >= steps:
         raise ConfigError(
-            f"config.optimizer.warmup_epochs: {config.optimizer.warmup_epochs!r}, all {steps} steps of the run; "
-            f"allowed: at most {(steps - 1) / steps_per_epoch:.6g}, a step less"
+            f"config.optimizer.warmup_epochs: {config.optimizer.warmup_epochs!r}, all {steps} steps of the "
+            f"run; allowed: at most {(steps - 1) / steps_per_epoch:.6g}, a step less"
         )
