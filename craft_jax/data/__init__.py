@@ -13,7 +13,8 @@ from craft_jax.data.records import DataRecord, class_names, current, record
 from craft_jax.errors import DataError
 
 __all__ = ["CUES", "MOST_CLASSES", "NAMES", "OF_SIZE", "OWN", "REGISTRY", "STREAMED", "STREAMING"]
-__all__ += ["DataRecord", "Dataset", "Encoded", "Images", "absent", "class_names", "current", "load", "record"]
+__all__ += ["DataRecord", "Dataset", "Encoded", "Images"]
+__all__ += ["absent", "class_names", "current", "load", "record"]
 
 Streams = Callable[[int], bool]  # of the bytes that the images would have: whether they stay in their files
 
