@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from craft_jax import files, main
+from craft_jax import files, main, streams
 from craft_jax.config import command, tree
 from craft_jax.report import reproduction
 from craft_jax.training import train
@@ -26,6 +26,10 @@ def trained(make_config, digits, tmp_path, monkeypatch):
 def written(path, result):
     path.parent.mkdir(exist_ok=True)
     files.write_json(path, result)
+
+
+def recorded(config):
+    return {"status": "done", "config": config, "data": {}, "params_sha256": "", "draws": streams.DRAWS}
 
 
 def again(tmp_path, *words):
@@ -76,6 +80,8 @@ def test_a_hash_that_was_not_recorded_is_unknown():
         (["--mode=eval"], {}, "--mode: 'eval'; allowed beside --from_results: train"),
         ([], {"status": "stopped"}, "is 'stopped'; allowed: one that is done"),
         ([], {"config": 3}, "is not the result of a run"),
+        ([], {"draws": "old"}, "(draws: old; of this version: "),
+        ([], {"draws": None}, "(draws: not recorded; of this version: "),
         ([], {"method": "mine", "config": {"method": "mine"}}, "config.method: 'mine'"),
     ],
 )
@@ -83,7 +89,7 @@ def test_what_is_no_repetition_is_refused(tmp_path, capsys, words, changes, mess
     config = tree.to_json(make_config("erm"))
     if "config" in changes and isinstance(changes["config"], dict):
         changes = changes | {"config": config | changes["config"]}
-    result = {"status": "done", "config": config, "data": {}, "params_sha256": ""} | changes
+    result = recorded(config) | changes
     written(tmp_path / "run" / "results.json", result)
     assert again(tmp_path, *words, f"--workdir={tmp_path / 'again'}") == 2
     assert message in capsys.readouterr().err
@@ -91,7 +97,7 @@ def test_what_is_no_repetition_is_refused(tmp_path, capsys, words, changes, mess
 
 
 def test_the_place_of_a_repetition_names_its_file(tmp_path, make_config):
-    result = {"status": "done", "config": tree.to_json(make_config("erm")), "data": {}, "params_sha256": ""}
+    result = recorded(tree.to_json(make_config("erm")))
     for name, place in (
         ("craft/results.json", "runs/craft_again"),
         ("kd-seed0-ab.json", "runs/kd-seed0-ab_again"),

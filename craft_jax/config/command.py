@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from craft_jax import data, errors, files, methods, models, processes
+from craft_jax import data, errors, files, methods, models, processes, streams
 from craft_jax.config import reader, rules, tree
 from craft_jax.errors import ConfigError
 
@@ -186,6 +186,12 @@ def _recorded(options, overrides):
         for key, _ in overrides
         if not key.startswith(_PLACES)
     ]
+    if (draws := found.get("draws")) != streams.DRAWS:
+        faults.append(
+            f"--from_results: the run of {path} drew its random numbers as another version does (draws: "
+            f"{draws or 'not recorded'}; of this version: {streams.DRAWS}), so it cannot be repeated here; "
+            f"allowed: a result of these draws, or the version that wrote it, commit {found.get('commit')}"
+        )
     if found["status"] != "done":
         faults.append(f"--from_results: the run of {path} is {found['status']!r}; allowed: one that is done")
     if options.mode != "train":

@@ -7,13 +7,14 @@ from typing import Any
 
 from craft_jax import files
 from craft_jax.data import cues, digits, folder, imagenet, npz, shrink, tfds, tfds_encoded
-from craft_jax.data.dataset import Dataset, Images, Source, absent, make
+from craft_jax.data.dataset import MOST_CLASSES, Dataset, Images, Source, absent, make
 from craft_jax.data.encoded import Encoded
 from craft_jax.data.records import DataRecord, class_names, current, record
 from craft_jax.errors import DataError
 
-__all__ = ["CUES", "NAMES", "OF_SIZE", "OWN", "REGISTRY", "STREAMED", "STREAMING", "DataRecord", "Dataset"]
-__all__ += ["Encoded", "Images", "absent", "class_names", "current", "load", "record"]
+__all__ = ["CUES", "MOST_CLASSES", "NAMES", "OF_SIZE", "OWN", "REGISTRY", "STREAMED", "STREAMING"]
+__all__ += ["DataRecord", "Dataset", "Encoded", "Images"]
+__all__ += ["absent", "class_names", "current", "load", "record"]
 
 Streams = Callable[[int], bool]  # of the bytes that the images would have: whether they stay in their files
 

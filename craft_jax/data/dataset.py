@@ -12,6 +12,8 @@ from craft_jax.errors import DataError
 
 Images = np.ndarray | Encoded  # (N, H, W, 3) uint8, in memory or in their files
 
+MOST_CLASSES = 10**6  # each of which has its name in every record of a run
+
 # Which training images are held out never depends on config.seed: tuning runs of every seed, and
 # the teacher they share, must agree on what they have not seen.
 VALIDATION_SEED = 20_240_517

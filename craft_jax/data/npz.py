@@ -8,7 +8,7 @@ import numpy as np
 
 from craft_jax import files
 from craft_jax.corruptions import LEAST_SIDE
-from craft_jax.data.dataset import Source
+from craft_jax.data.dataset import MOST_CLASSES, Source
 from craft_jax.errors import DataError
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -113,8 +113,8 @@ def _label_faults(labels: np.ndarray) -> list[str]:
         faults.append(f"has dtype {labels.dtype}; it must be an integer type")
     elif labels.size and labels.min() < 0:
         faults.append(f"has the negative label {labels.min()}; labels must be 0..K-1")
-    elif labels.size and labels.max() >= 2**31 - 1:
-        faults.append(f"has the label {labels.max()}; labels must be 0..K-1 and fit int32")
+    elif labels.size and labels.max() >= MOST_CLASSES:
+        faults.append(f"has the label {labels.max()}; labels must be 0..K-1, and K at most {MOST_CLASSES}")
     if labels.ndim != 1:
         faults.append(f"has shape {labels.shape}; it must be (N,)")
     return faults

@@ -24,6 +24,7 @@ from craft_jax.methods.common import (
     distill,
     distilled_reads,
     distilled_views,
+    uniform,
 )
 from craft_jax.models import Outputs
 
@@ -83,12 +84,8 @@ def init(
 
 def _linear(key, width):
     """A linear layer's start, U(+-1/sqrt(D)) as in the published code."""
-    bound = 1 / np.sqrt(width)
     kernel_key, bias_key = jax.random.split(key)
-    return {
-        "kernel": jax.random.uniform(kernel_key, (width, _WIDTH), minval=-bound, maxval=bound),
-        "bias": jax.random.uniform(bias_key, (_WIDTH,), minval=-bound, maxval=bound),
-    }
+    return {"kernel": uniform(kernel_key, width, width, _WIDTH), "bias": uniform(bias_key, width, _WIDTH)}
 
 
 def embeddings(head: dict[str, Array], pooled: Float[AnyArray, "B D"]) -> Float[Array, "B 128"]:

@@ -14,7 +14,7 @@ from craft_jax.errors import CheckpointError
 from craft_jax.runs import checkpoint, weights
 
 _LEAST_SIDE = 8  # pixels, which every network's strides need
-_LARGEST_SIDE, _MOST_CLASSES = 2**14, 10**6  # pixels; classes
+_LARGEST_SIDE = 2**14  # pixels
 _LARGEST = 1e30  # of a mean, in float32 with room; a deviation is at least its inverse
 _ROUNDING = 1e-3  # how far outside [0, 1] what resizes or averages images may leave a pixel
 
@@ -133,8 +133,8 @@ def _classes(workdir, record):
         raise CheckpointError(
             f"{workdir}: the classes in dataset.json are {repr(stored)[:100]}; allowed: the names of {count}"
         )
-    if count > _MOST_CLASSES:
-        raise CheckpointError(f"{workdir}: {count} classes in dataset.json; allowed: {_MOST_CLASSES}")
+    if count > data.MOST_CLASSES:
+        raise CheckpointError(f"{workdir}: {count} classes in dataset.json; allowed: {data.MOST_CLASSES}")
     return data.class_names(record)
 
 

@@ -11,6 +11,7 @@ import jax
 
 from craft_jax import data, errors, files, processes, streams
 from craft_jax.config import tree
+from craft_jax.errors import CheckpointError
 from craft_jax.mesh import spreads
 from craft_jax.runs import directory, machine
 
@@ -119,12 +120,31 @@ def _git(*words):
 
 
 def record_resume(workdir, start):
-    """Note in DIR/resumes.json that a process went on from step `start`; returns all such steps."""
-    path = Path(workdir) / "resumes.json"
-    steps = files.read_json(path) if path.exists() else []
+    """Note in DIR/resumes.json that a process went on from step `start`; returns all such steps.
+
+    Raises:
+      CheckpointError: what is noted there is damaged, or no such list.
+    """
+    steps = resumes(workdir)
     if start:
         steps = [*steps, start]
-        files.write_json(path, steps)
+        files.write_json(Path(workdir) / "resumes.json", {"steps": steps})
+    return steps
+
+
+def resumes(workdir):
+    """The steps that DIR/resumes.json notes, [] without one; those of older versions have no seal.
+
+    Raises:
+      CheckpointError: it is damaged, or no such list.
+    """
+    path = Path(workdir) / "resumes.json"
+    if not path.exists():
+        return []
+    found = files.read_json(path)
+    steps = found.get("steps") if isinstance(found, dict) else found
+    if not isinstance(steps, list) or not all(type(step) is int for step in steps):
+        raise CheckpointError(f"{path}: not a list of steps; without it the run goes on, and forgets them")
     return steps
 
 

@@ -19,15 +19,21 @@ class MetricWriter:
     processes of a run the writer alone logs.
     """
 
-    def __init__(self, workdir, resumed_step, tensorboard):
-        """Open the logs of a run that has done `resumed_step` steps."""
+    def __init__(self, workdir, resumed_step, tensorboard, owed=None):
+        """Open the logs of a run that has done `resumed_step` steps.
+
+        Args:
+          workdir, resumed_step: of the run.
+          tensorboard: whether to write events too.
+          owed: {name: number}, what was not logged of that step and is now.
+        """
         self._path = Path(workdir) / "metrics.jsonl"
         self._closing = contextlib.ExitStack()
         self._events, self._writes = None, processes.is_writer()
         if not self._writes:
             return
         with files.writing(self._path):
-            _keep_until(self._path, resumed_step)
+            _keep_until(self._path, resumed_step, owed)
             self._file = self._closing.enter_context(open(self._path, "a"))  # noqa: SIM115
         if tensorboard:
             from craft_jax.training.events import Events  # slow to import, and not for every run
@@ -35,6 +41,7 @@ class MetricWriter:
             directory = Path(workdir) / "tensorboard"
             with files.writing(directory):
                 self._events = self._closing.enter_context(Events(directory, purge_step=resumed_step + 1))
+            self._show(resumed_step, owed or {})
 
     def write(self, step, values):
         """Log one step: {name: number or (edges counted in equal bins of [0, 1]) array}."""
@@ -44,8 +51,10 @@ class MetricWriter:
         with files.writing(self._path):
             self._file.write(json.dumps({"step": step, **plain}) + "\n")
             self._file.flush()
-        if self._events is None:
-            return
+        if self._events is not None:
+            self._show(step, plain)
+
+    def _show(self, step, plain):
         with files.writing(self._path.with_name("tensorboard")):
             for name, value in plain.items():
                 log = self._events.histogram if isinstance(value, list) else self._events.scalar
@@ -94,17 +103,31 @@ def write_outcome(workdir, config, result):
             events.add(content)
 
 
-def _keep_until(path, step):
-    """Drop the lines after `step`, and a last line that a crash cut short; atomically."""
+def lacks(workdir, step, name):
+    """Whether metrics.jsonl has no `name` of a step."""
+    return not any(values["step"] == step and name in values for _, values in _lines(workdir))
+
+
+def _lines(workdir):
+    """(line, its values) of DIR/metrics.jsonl, but for what a crash cut short or a disk made no line of."""
+    path = Path(workdir) / "metrics.jsonl"
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
+            values = json.loads(line)
         except ValueError:
             continue
+        if isinstance(values, dict) and isinstance(values.get("step"), int):
+            yield line, values
+
+
+def _keep_until(path, step, owed):
+    """Drop the lines after `step`, and those that are none; add `owed` to that of `step`. Atomically."""
+    kept = [(line, values) for line, values in _lines(path.parent) if values["step"] <= step]
+    if owed:
+        last = kept.pop()[1] if kept and kept[-1][1]["step"] == step else {"step": step}
+        kept.append((json.dumps(last | owed), last))
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
+    temporary.write_text("".join(line + "\n" for line, _ in kept), encoding="utf-8")
     os.replace(temporary, path)

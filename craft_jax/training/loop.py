@@ -14,7 +14,7 @@ from craft_jax.evaluation import evaluate
 from craft_jax.training import interrupt
 from craft_jax.training.batches import Batches
 from craft_jax.training.clock import Clock
-from craft_jax.training.logs import MetricWriter
+from craft_jax.training.logs import MetricWriter, lacks
 from craft_jax.training.step import begin, jit_step, jit_steps
 from craft_jax.training.watch import Watch
 
@@ -39,8 +39,8 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     Raises:
       TrainingStopped: a loss, a gradient or the parameters were not finite.
       DataError: an image that stays in its file cannot be read.
-      Interrupted: a signal came; the last step is saved. An evaluation under way was given up, and is not
-        in the metrics.
+      Interrupted: a signal came; the last step is saved. An evaluation under way was given up: the run that
+        goes on from there begins with it.
     """
     config = run.config
     train_step, train_steps = jit_step(run, state), jit_steps(run, state)
@@ -50,11 +50,12 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     bar = functools.partial(tqdm, desc=config.method, disable=not config.log.progress, mininterval=1.0)
     every_epochs = config.eval.clean_every_epochs * batches.steps_per_epoch
     periods = (config.log.every_steps, config.checkpoint.every_steps, every_epochs)
+    owed = _owed(run, state, start, every_epochs, dataset, predict, workdir)
     pending, clock, done, lengths = [], Clock(start), start, set()
     watch = Watch(config, dataset.num_classes, batches)
     with (
         interrupt.deferring() as defer,
-        MetricWriter(workdir, start, config.log.tensorboard) as writer,
+        MetricWriter(workdir, start, config.log.tensorboard, owed) as writer,
         batches.ahead(start, steps, config.data.workers),
         bar(total=steps, initial=start) as progress,
     ):
@@ -74,22 +75,24 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             clock.announce(done, steps, metrics)
             saves = done % config.checkpoint.every_steps == 0 or done == steps
             logs = done % config.log.every_steps == 0 or done == steps
+            evaluates = every_epochs > 0 and done % every_epochs == 0
             leaves = _asked(saves or logs or done // _ASK_STEPS > before // _ASK_STEPS)
-            saves = saves or leaves
             values = {}
-            if saves or logs:
+            if saves or logs or evaluates or leaves:
                 latest = _fetch_finite(pending, writer, watch, config.optimizer.skip_nonfinite)
                 progress.set_postfix(loss=f"{latest.get('loss', np.nan):.3f}", refresh=False)
             if logs:
                 values = {"epoch": done / batches.steps_per_epoch, "nan_count": 0, **latest}
                 values |= clock.throughput(done, config.batch_size)
-            if every_epochs > 0 and done % every_epochs == 0:
+            if evaluates:
                 jax.block_until_ready(state)  # what is in flight is training, not evaluation
                 with clock.pause():
-                    values |= _clean_accuracy(run, state, dataset, predict)
+                    accuracy = _clean_accuracy(run, state, dataset, predict)
+                values |= accuracy
+                leaves = leaves or not accuracy  # or the step that is saved would not be the one that owes it
             if values:
                 writer.write(done, values)
-            if saves:
+            if saves or leaves:
                 checkpoints.save(done, state)
             progress.update(done - before)
             if leaves:
@@ -124,6 +127,14 @@ def _asked(due):
     """Whether a signal has come. Several processes must leave after the same step: they ask each other, and
     only where it is `due`, since the host waits for the answer."""
     return interrupt.asked() if processes.count() == 1 else due and processes.any_of(interrupt.asked())
+
+
+def _owed(run, state, start, every_epochs, dataset, predict, workdir):
+    """What the step that a run goes on from lacks: its evaluation, if that was given up for a signal."""
+    due = start > 0 and every_epochs > 0 and start % every_epochs == 0
+    if due and processes.decided(lacks, workdir, start, "clean_accuracy"):
+        return _clean_accuracy(run, state, dataset, predict)
+    return {}
 
 
 def _clean_accuracy(run, state, dataset, predict):

@@ -22,10 +22,15 @@ def make_optimizer(config, steps):
     ), schedule
 
 
+def warmup_steps(config, steps_per_epoch):
+    """The length of the warm-up, which must be less than the run's."""
+    return round(config.optimizer.warmup_epochs * steps_per_epoch)
+
+
 def _schedule(config, steps):
     """The learning rate by step from 0: a cosine to 0, or drops; behind a linear warm-up if there is one."""
     highest, steps_per_epoch = config.optimizer.learning_rate, steps // config.epochs
-    warmup = round(config.optimizer.warmup_epochs * steps_per_epoch)
+    warmup = warmup_steps(config, steps_per_epoch)
     if config.optimizer.schedule == "cosine":
         schedule = optax.cosine_decay_schedule(highest, steps - warmup)
     else:

@@ -6,13 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from craft_jax import corruptions, data, files, methods, models, processes
+from craft_jax import corruptions, data, files, methods, models, processes, views
 from craft_jax.config import rules
-from craft_jax.errors import DataError, TrainingStopped
+from craft_jax.errors import ConfigError, DataError, TrainingStopped
 from craft_jax.evaluation import correctness, cost, evaluate, targets
 from craft_jax.mesh import hold, put, replicated_on
 from craft_jax.runs import checkpoint, directory, results, start, teachers
-from craft_jax.training import repeat, watch
+from craft_jax.training import optimizer, repeat, watch
 from craft_jax.training.logs import write_outcome
 from craft_jax.training.loop import fit
 from craft_jax.training.step import initial, make_run
@@ -37,6 +37,7 @@ def train_and_evaluate(config, workdir, dataset=None):
     rules.validate_training(config)
     dataset = dataset or processes.writer_first(data.load, config)
     _check_sizes(config, dataset)
+    _check_warmup(config, dataset)
     methods.METHODS[config.method].check(config, dataset.train_labels)
     if result := processes.decided(_finished, workdir, config, dataset):
         return result
@@ -192,4 +193,20 @@ def _check_sizes(config, dataset):
         raise DataError(
             f"{dataset.name}: images of {dataset.train_images.shape[1:3]} pixels; "
             f"allowed: sides of at least {corruptions.LEAST_SIDE}, which the corruptions need"
+        )
+    if config.data.crop == "resized" and max(dataset.train_images.shape[1:3]) > views.LARGEST_SIDE:
+        raise DataError(
+            f"config.data.crop: 'resized' of images of {dataset.train_images.shape[1:3]} pixels; allowed: of "
+            f"sides of at most {views.LARGEST_SIDE} (--config.data.size)"
+        )
+
+
+def _check_warmup(config, dataset):
+    """Refuse a warm-up that is shorter than the run by less than a step, which the rules cannot know."""
+    steps_per_epoch = len(dataset.train_labels) // config.batch_size
+    steps = steps_per_epoch * config.epochs
+    if optimizer.warmup_steps(config, steps_per_epoch) >= steps:
+        raise ConfigError(
+            f"config.optimizer.warmup_epochs: {config.optimizer.warmup_epochs!r}, all {steps} steps of the "
+            f"run; allowed: at most {(steps - 1) / steps_per_epoch:.6g}, a step less"
         )

@@ -24,7 +24,7 @@ class Watch:
         self._batch_size, self._labels = config.batch_size, batches.labels
         epoch = batches.steps_per_epoch
         self._period = epoch * math.ceil(_LEAST_STEPS / epoch)
-        self._chance = _loss_of_equal_embeddings(config)
+        self._chance, self._source = _loss_of_equal_embeddings(config), config.reliability.source
         self._num_classes, self._told = num_classes, set()
         self._begin()
 
@@ -67,11 +67,10 @@ class Watch:
         r = np.array(self._reliability)
         for value in (0, 1):
             if len(r) and np.all(np.abs(r - value) <= _EDGE):
-                yield (
-                    "reliability",
-                    f"the mean reliability was {value}: config.reliability.alpha, beta and gamma do not suit "
-                    "this teacher",
-                )
+                why = "config.reliability.alpha, beta and gamma do not suit this teacher"
+                if self._source == "oracle":  # which reads none of them
+                    why = "so likely this teacher takes the labels to be (config.reliability.source=oracle)"
+                yield "reliability", f"the mean reliability was {value}: {why}"
         stuck = bool(len(r) and np.all(r <= _EDGE))
         if self._equal and all(self._equal) and not stuck:
             yield (

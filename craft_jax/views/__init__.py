@@ -15,9 +15,10 @@ from ml_collections import ConfigDict
 
 from craft_jax.views.augmix import augmixed
 from craft_jax.views.corrupted import corrupted
-from craft_jax.views.crops import crop_and_flip, resized_crop_and_flip
+from craft_jax.views.crops import LARGEST_SIDE, crop_and_flip, resized_crop_and_flip
 
-__all__ = ["CROPS", "KINDS", "augmixed", "corrupted", "crop_and_flip", "make", "resized_crop_and_flip"]
+__all__ = ["CROPS", "KINDS", "LARGEST_SIDE", "augmixed", "corrupted", "crop_and_flip", "make"]
+__all__ += ["resized_crop_and_flip"]
 
 KINDS = ("corruptions", "augmix")
 CROPS = ("padded", "resized")

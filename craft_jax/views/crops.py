@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, UInt8
 
 _ATTEMPTS = 10  # at a box that fits into the image
+LARGEST_SIDE = 2896  # pixels, of a crop that is resized: `_enlarged` counts in int32
 _RATIO = 4 / 3  # the widest, and the inverse of the narrowest, that a box is
 
 
@@ -44,7 +45,7 @@ def resized_crop_and_flip(
 
     Args:
       key: one for the whole batch.
-      images: levels 0..255, at most 2047 pixels a side.
+      images: levels 0..255, of sides of at most `LARGEST_SIDE`.
       scale: the least and the largest share of the image's area.
       flip: whether to flip.
     """

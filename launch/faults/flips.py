@@ -9,7 +9,11 @@ export `craft_jax.load`, else the readers of records and of the images classifie
 that a user is told, or a training that goes on from the other step and says so; harmless is the very same
 content. All else counts against it, as does anything whole that is gone afterwards.
 
-The last line says N/N noticed or harmless; the exit status is 0 if so, 1 if not.
+Logs are counted apart ("log only"): no line of metrics.jsonl has a checksum, so a harmed line is dropped, or
+read as it is; all others must still be there after a resume. resumes.json has a checksum, but that it is gone
+is not noticed: results then name the later resumes alone. TensorBoard's events are left out.
+
+The last line says N/N noticed or harmless, of the others; the exit status is 0 if so, 1 if not.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import contextlib
 import functools
 import io
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -28,10 +33,12 @@ from configs import craft
 from craft_jax import files
 from craft_jax.errors import CraftError
 from craft_jax.evaluation import correctness
-from craft_jax.runs import checkpoint, export, weights
-from craft_jax.training import train
+from craft_jax.report.page import training
+from craft_jax.runs import checkpoint, export, results, weights
+from craft_jax.training import logs, train
 
 _RECORDS = ("config.json", "dataset.json", "teacher.json", "results.json", "model.json")
+_LOGS = ("metrics.jsonl", "resumes.json")
 _HARMS = ("flip", "flip", "flip", "flip", "cut", "delete", "exchange")
 
 
@@ -50,13 +57,13 @@ def main(argv):
         done = _harm(copy, file, _HARMS[random.integers(len(_HARMS))], random)
         told = _asked(copy, file, whole)
         counts[done, told] += 1
-        if told not in ("noticed", "harmless"):
+        if told not in ("noticed", "harmless", "log only"):
             faults.append(f"{number}: {file}: {done}: {told}")
             print(faults[-1], flush=True)
     for (done, told), count in sorted(counts.items()):
         print(f"{done:10}{told:10}{count:6}")
-    good = options.n - len(faults)
-    print(f"{good}/{options.n} noticed or harmless")
+    asked = options.n - sum(count for (_, told), count in counts.items() if told == "log only")
+    print(f"{asked - len(faults)}/{asked} noticed or harmless")
     return 0 if not faults else 1
 
 
@@ -75,17 +82,18 @@ def _parse(argv):
 
 
 def _counts(path):
-    """Files whose content is used: logs are read by people."""
-    logs = (".lock", "metrics.jsonl", "resumes.json")
-    return path.is_file() and path.name not in logs and "tensorboard" not in path.parts
+    """Files whose content is used again; TensorBoard's events are read by people alone."""
+    return path.is_file() and path.name != ".lock" and "tensorboard" not in path.parts
 
 
 def _made(out):
-    """A run of CRAFT at the smoke preset, with two checkpoints and an export."""
+    """A run of CRAFT at the smoke preset, with two checkpoints, the note of a resume and an export."""
     config = craft.get_config("smoke")
     config.teacher.cache = str(out / "teachers")
     config.log.progress = False
     train.train_and_evaluate(config, out / "run")
+    if not results.resumes(out / "run"):
+        results.record_resume(out / "run", 1)
     if not (out / "run" / "export").exists():
         export.write_weights(out / "run", out / "run" / "export")
     return out / "run"
@@ -125,7 +133,7 @@ def _of_the_other_step(run, file):
 def _readers(run):
     """The parts of a run that are read as one."""
     places = ["checkpoints", "student", "results.npz", "export"]
-    places += [name for name in _RECORDS if (run / name).exists()]
+    places += [name for name in (*_RECORDS, *_LOGS) if (run / name).exists()]
     return places + [f"export/{name}" for name in _RECORDS if (run / "export" / name).exists()]
 
 
@@ -157,7 +165,18 @@ def _read(run, place):
         return _named(weights.load(run / place))
     if place == "results.npz":
         return {cell: bits.tolist() for cell, bits in correctness.read(run / place).items()}
+    if place == "metrics.jsonl":
+        return _log(run)
+    if place == "resumes.json":
+        return results.resumes(run)
     return files.read_json(run / place)
+
+
+def _log(run):
+    """The lines of metrics.jsonl that a training which goes on keeps; the page reads them too."""
+    logs.MetricWriter(run, sys.maxsize, tensorboard=False).close()
+    training.read(run / "results.json")
+    return (run / "metrics.jsonl").read_text().splitlines()
 
 
 def _named(student):
@@ -172,9 +191,9 @@ def _asked(run, file, whole):
     else:
         place = "export" if file.parts[0] == "export" and file.name == weights.FILE else str(file)
         found = [_one(run, place, whole[place])]
-    if wrong := [told for told in found if told not in ("noticed", "harmless")]:
+    if wrong := [told for told in found if told not in ("noticed", "harmless", "log only")]:
         return "; ".join(wrong)
-    return "noticed" if "noticed" in found else "harmless"
+    return next(told for told in ("noticed", "log only", "harmless") if told in found)
 
 
 def _of_step(run, step, whole):
@@ -201,7 +220,8 @@ def _content(directory):
 
 
 def _one(run, place, whole):
-    said = io.StringIO()
+    said, path = io.StringIO(), run / place
+    left = path.read_bytes().split(b"\n") if place == "metrics.jsonl" and path.exists() else []
     try:
         with contextlib.redirect_stderr(said):
             found = _read(run, place)
@@ -213,4 +233,8 @@ def _one(run, place, whole):
         return "harmless"
     if place == "checkpoints" and found[0] < whole[0] and "damaged" in said.getvalue():
         return "noticed"
+    if place == "metrics.jsonl" and all(line in found for line in whole if line.encode() in left):
+        return "log only"
+    if place == "resumes.json" and not path.exists():
+        return "log only"
     return "other content, and not a word"

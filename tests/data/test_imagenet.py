@@ -263,6 +263,14 @@ def enlarged(image, box, size):
     return found
 
 
+def test_the_largest_side_of_a_resized_crop_is_the_largest_that_int32_counts():
+    def stays(side):  # a box of the whole image, which is that of the largest numbers
+        column = jnp.arange(side, dtype=jnp.int32)[:, None, None] % 256
+        return bool((crops._enlarged(column, 0, side, side) == 256 * column).all())
+
+    assert stays(crops.LARGEST_SIDE) and not stays(crops.LARGEST_SIDE + 1)
+
+
 def test_a_resized_crop_is_a_box_enlarged():
     random, key = np.random.default_rng(0), jax.random.key(3)
     coarse = random.integers(0, 256, (6, 5, 5, 3)).astype(np.uint8)

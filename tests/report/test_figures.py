@@ -226,6 +226,11 @@ def test_a_network_costs_what_its_run_measured(read):
     }
 
 
+def test_lines_that_a_disk_harmed_are_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1, "ep\xefch": 1}\n{"step": 2, "epoch": 2}\n\xff\n')
+    assert training.read(tmp_path / "results.json") == [{"step": 2, "epoch": 2}]
+
+
 def test_kept_results_have_their_curves_beside_them(tmp_path):
     path = tmp_path / "kd-seed0-abc.json"
     write(path, result(0))

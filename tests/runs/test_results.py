@@ -1,11 +1,27 @@
-"""Which code a result is of, told by Git."""
+"""Where a run was resumed, and which code a result is of, told by Git."""
 
 import shutil
 import subprocess
 
 import pytest
 
+from craft_jax.errors import CheckpointError
 from craft_jax.runs import results
+
+
+def test_resumes_are_sealed_and_those_of_older_versions_are_read(tmp_path):
+    path = tmp_path / "resumes.json"
+    assert results.record_resume(tmp_path, 0) == [] and not path.exists()
+    path.write_text("[4]")
+    assert results.record_resume(tmp_path, 8) == [4, 8]
+    assert results.record_resume(tmp_path, 12) == [4, 8, 12]
+    path.write_text(path.read_text().replace("8", "9", 1))
+    with pytest.raises(CheckpointError, match=r"resumes\.json: damaged"):
+        results.record_resume(tmp_path, 16)
+    for other in ("{}", "3", '["4"]'):
+        path.write_text(other)
+        with pytest.raises(CheckpointError, match=r"resumes\.json: not a list of steps"):
+            results.record_resume(tmp_path, 16)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from craft_jax.errors import CheckpointError
-from craft_jax.training.logs import MetricWriter, write_outcome
+from craft_jax.training.logs import MetricWriter, lacks, write_outcome
 from tests.conftest import small_config
 
 
@@ -66,6 +66,28 @@ def test_a_resume_drops_what_came_after_and_a_line_cut_short(tmp_path):
     writer.write(15, {"loss": 2.0})
     writer.close()
     assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(5, 1.0), (10, 1.0), (15, 2.0)]
+
+
+def test_a_resume_drops_what_a_disk_made_no_line_of(tmp_path):
+    good = b'{"step": 5, "loss": 1.0}'
+    harmed = [b'{"step": 6, "lo\xf3s": 1.0}', b'{"s4ep": 7}', b'{"ste\xf0": 9}', b"3", b"\xff{"]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([good, *harmed, good.replace(b"5", b"10"), b""]))
+    MetricWriter(tmp_path, 20, tensorboard=False).close()
+    assert [line["step"] for line in lines(tmp_path)] == [5, 6, 10]
+
+
+def test_what_a_step_owes_is_added_to_its_line(tmp_path):
+    with MetricWriter(tmp_path, 0, tensorboard=False) as writer:
+        writer.write(5, {"loss": 1.0, "clean_accuracy": 50.0})
+        writer.write(10, {"loss": 0.5})
+    asked = [lacks(tmp_path, step, "clean_accuracy") for step in (5, 10, 15)]
+    assert asked == [False, True, True]
+    MetricWriter(tmp_path, 10, True, {"clean_accuracy": 60.0}).close()
+    assert lines(tmp_path)[1] == {"step": 10, "loss": 0.5, "clean_accuracy": 60.0}
+    (value,) = (value for event in events(tmp_path) for value in event.summary.value)
+    assert (value.tag, value.simple_value) == ("clean_accuracy", 60.0)
+    MetricWriter(tmp_path, 15, False, {"clean_accuracy": 70.0}).close()  # nothing else was due there
+    assert lines(tmp_path)[2:] == [{"step": 15, "clean_accuracy": 70.0}]
 
 
 def test_events_hold_scalars_and_histograms(tmp_path):

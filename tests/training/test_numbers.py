@@ -207,6 +207,9 @@ def test_a_reliability_that_is_stuck_is_told(make_config, capsys, value):
 
     lines = watched(config, capsys, stuck, stuck)
     assert len(lines) == 1 and f"the mean reliability was {value:.0f}" in lines[0]
+    assert "reliability.alpha" in lines[0]
+    (line,) = watched(make_config("craft", **{"reliability.source": "oracle"}), capsys, stuck, stuck)
+    assert f"was {value:.0f}" in line and "reliability.alpha" not in line  # which it does not read
     moving = lambda step: stuck(step) | ({"reliability": 0.4} if step % 8 == 3 else {})  # noqa: E731
     assert watched(config, capsys, moving, moving) == []
 

@@ -164,9 +164,9 @@ def ended(process):
 
 
 def logged(place):
-    """{step: its metrics}, without those that a signal or the clock may leave out."""
+    """{step: its metrics}, without that which the clock may leave out."""
     lines = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
-    left_out = ("step", "images_per_second", "clean_accuracy")
+    left_out = ("step", "images_per_second")
     return {line["step"]: {k: v for k, v in line.items() if k not in left_out} for line in lines}
 
 

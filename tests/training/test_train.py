@@ -75,7 +75,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(method, make_config, di
     assert [row["step"] for row in lines("whole")] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("moment", some_slow(["step", "evaluation"], ["step"]))
+@pytest.mark.parametrize("moment", some_slow(["step", "evaluation"], ["evaluation"]))
 def test_a_signal_saves_the_step_and_leaves(make_config, digits, tmp_path, monkeypatch, moment):
     config = make_config("erm", **{"eval.clean_every_epochs": 1, "checkpoint.every_steps": 1000})
     whole = train.train_and_evaluate(config, tmp_path / "whole", digits)
@@ -90,7 +90,7 @@ def test_a_signal_saves_the_step_and_leaves(make_config, digits, tmp_path, monke
             return original(*args)
 
         patch.setattr(place, name, call)
-        step = 6 if moment == "step" else 5  # the evaluation after step 4 is given up, a step done, and saved
+        step = 6 if moment == "step" else 4  # the evaluation after step 4 is given up, and done on resuming
         with pytest.raises(Interrupted, match=f"from step {step}, which is saved"):
             train.train_and_evaluate(config, tmp_path / "cut", digits)
     assert checkpoint.restore_student(tmp_path / "cut")[1] == step
@@ -105,8 +105,6 @@ def test_a_signal_saves_the_step_and_leaves(make_config, digits, tmp_path, monke
 
     expected = lines("whole")
     assert [row["step"] for row in expected if "clean_accuracy" in row] == [4, 8, 12]
-    if moment == "evaluation":
-        del expected[3]["clean_accuracy"]
     assert lines("cut") == expected
 
 

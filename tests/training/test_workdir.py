@@ -5,10 +5,11 @@ import errno
 import os
 import shutil
 
+import numpy as np
 import pytest
 
 from craft_jax import files
-from craft_jax.errors import CheckpointError, DataError
+from craft_jax.errors import CheckpointError, ConfigError, DataError
 from craft_jax.training import train
 
 
@@ -117,4 +118,20 @@ def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(make
     config = make_config("erm", batch_size=80)
     with pytest.raises(DataError, match="batch_size: 80"):
         train.train_and_evaluate(config, tmp_path / "run", digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_warm_up_of_all_steps_is_refused_before_any_work(make_config, digits, tmp_path, monkeypatch):
+    """0.9 of one epoch is less than the epoch, which the rules ask, and rounds to all of its four steps."""
+    monkeypatch.setattr(train, "_trained_teacher", None)
+    config = make_config("kd", epochs=1, **{"optimizer.warmup_epochs": 0.9})
+    with pytest.raises(ConfigError, match=r"config.optimizer.warmup_epochs: 0.9, all 4 .*: at most 0.75,"):
+        train.train_and_evaluate(config, tmp_path / "run", digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_too_large_for_a_resized_crop_are_refused(make_config, digits, tmp_path):
+    large = dataclasses.replace(digits, train_images=np.zeros((72, 16, 2897, 3), np.uint8))
+    with pytest.raises(DataError, match=r"data.crop: 'resized' of images of \(16, 2897\) .* at most 2896 "):
+        train.train_and_evaluate(make_config("erm", **{"data.crop": "resized"}), tmp_path / "run", large)
     assert not (tmp_path / "run").exists()

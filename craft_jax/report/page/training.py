@@ -32,11 +32,11 @@ def read(result_path):
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:
-            continue  # a crash cut it short
+            continue  # a crash cut it short, or a disk changed it
     return [line for line in lines if isinstance(line, dict) and "epoch" in line]
 
 
