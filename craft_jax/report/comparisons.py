@@ -6,7 +6,7 @@ from craft_jax.evaluation import correctness, robustness
 from craft_jax.report import measures, pairs, statistics
 from craft_jax.report.arms import digits, interval
 from craft_jax.report.formats import Table
-from craft_jax.report.studies import Comparison
+from craft_jax.report.studies import NOT_DONE, Comparison
 
 COLUMNS = (
     *("arm", "baseline", "metric", "n", "difference", "low", "high"),
@@ -25,7 +25,10 @@ _OTHERS_SHOWN = ("arm", "baseline", "metric", "n", "difference", "95% interval",
 
 
 def planned(study):
-    """The Table "comparisons" of a Study, a row a planned comparison."""
+    """The Table "comparisons" of a Study, a row a planned comparison.
+
+    None is tested before all its planned pairs are in: a p that is looked at as it falls is no p.
+    """
     found = [_compare(study, comparison, test=True) for comparison in study.planned]
     family = len(found)
     for row, corrected in zip(found, statistics.holm([row["p"] for row in found]), strict=True):
@@ -84,7 +87,10 @@ def _compare(study, comparison, test):
     spread = statistics.spread(np.subtract(matched.first, matched.second))
     tested = statistics.paired_test(matched.first, matched.second)
     notes = list(matched.refused)
-    if tested.why_not and (test or spread.sd == 0):
+    if test and _is_open(study, comparison):
+        notes.append("not tested before all planned pairs are in")
+        test = False
+    elif tested.why_not and (test or spread.sd == 0):
         notes.append(tested.why_not)
     low, high, why_not = _over_images(matched, comparison.metric)
     return {
@@ -94,6 +100,13 @@ def _compare(study, comparison, test):
         **{"sd": spread.sd, "least_difference": statistics.least_difference(spread.sd, spread.n)},
         **{"image_low": low, "image_high": high, "note": "; ".join([*notes, *why_not])},
     }
+
+
+def _is_open(study, comparison):
+    """Whether a seed that both arms plan is not done yet in one of them."""
+    seeds = [{run.seed for run in study.runs if run.arm == arm} for arm in comparison[:2]]
+    open_ = {run.seed for run in study.runs if run.arm in comparison[:2] and run.fault == NOT_DONE}
+    return bool(set.intersection(*seeds) & open_)
 
 
 def _over_images(matched, metric):

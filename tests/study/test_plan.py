@@ -1,5 +1,8 @@
 """A study file to its runs: order, commands, and every fault before anything runs."""
 
+import importlib
+from pathlib import Path
+
 import pytest
 
 from craft_jax import study
@@ -73,6 +76,16 @@ def test_every_fault_is_told_at_once(tmp_path):
         "comparisons: two with itself",
     ):
         assert part in message
+
+
+FILES = sorted(path.stem for path in Path("configs/studies").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "chosen"])  # which holds weights alone
+def test_every_study_file_of_the_repository_has_no_fault(name, tmp_path):
+    of_file = importlib.import_module(f"configs.studies.{name}").get_study()
+    runs = plan.runs(of_file, tmp_path, [("data.dir", str(tmp_path))])
+    assert len({run.name for run in runs}) == len(runs) >= len(of_file.arms)
 
 
 @pytest.mark.parametrize(
