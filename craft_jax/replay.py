@@ -1,9 +1,10 @@
 """A step of a run once more, looked into: `python -m craft_jax.replay DIR --step=N`.
 
 It trains from the newest checkpoint before step N (from the start if there is none) to step N, and prints
-every metric of that step, each loss term among them, and leaf by leaf the norms of parameters and gradient;
-leaves that are not finite are marked. Steps count from 1, as in metrics.jsonl and in what a run says when it
-stops. DIR is left as it is. Bit for bit as in the run on a CPU with as many devices.
+every metric of that step, each loss term among them; term by term the norm of its gradient in the student and
+that gradient's cosine with the whole one; and leaf by leaf the norms of parameters and gradient. Leaves that
+are not finite are marked. Steps count from 1, as in metrics.jsonl and in what a run says when it stops. DIR
+is left as it is. Bit for bit as in the run on a CPU with as many devices.
 
 overrides
   --config.data.dir=DIR, --config.teacher.checkpoint=DIR and the like, where things lie elsewhere now.
@@ -59,14 +60,20 @@ def repeated(workdir, step, config):
     teacher = teachers.folded(teacher, dataset) if teacher else None
     run = make_run(config, dataset, teacher, steps)
     variables = hold(put(teacher.variables if teacher else (), replicated_on(run.mesh)))
-    return repeat(run, workdir, dataset, variables, step)
+    return repeat(run, workdir, dataset, variables, step, by_term=True)
 
 
 def table(found):
-    """A Repeated as text: its metrics, then a line a leaf."""
+    """A Repeated as text: its metrics, then a line a term, then a line a leaf."""
     scalars = {name: float(value) for name, value in found.metrics.items() if not np.ndim(value)}
     lines = [f"step {found.step}, repeated from step {found.start}"]
     lines += [f"  {name:20} {value:.9g}" for name, value in scalars.items()]
+    lines.append(f"{'gradient':>12} {'cosine':>12}  of each term in the student, and with the whole gradient")
+    whole = _of_student(found.gradient)
+    for name, gradient in found.terms.items():
+        own = _of_student(gradient)
+        norm, product = np.linalg.norm(own), np.linalg.norm(own) * np.linalg.norm(whole)
+        lines.append(f"{norm:12.5g} {own @ whole / product if product else 0.0:12.4f}  {name}")
     lines.append(f"{'parameter':>12} {'gradient':>12} {'new':>12}  norms of each leaf")
     for path in found.gradient:
         leaves = (found.before[path], found.gradient[path], found.after[path])
@@ -75,6 +82,12 @@ def table(found):
         lines.append(" ".join(f"{norm:12.5g}" for norm in norms) + f"  {path}{mark}")
     first = found.first_bad()
     return "\n".join([*lines, f"first not finite: {first}" if first else "all of it is finite"])
+
+
+def _of_student(gradient):
+    """The network's part of a {path: array}, (D,), float64; a method's own parameters are none of it."""
+    parts = [np.ravel(leaf) for path, leaf in gradient.items() if path.startswith("student/")]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def _parse(argv):

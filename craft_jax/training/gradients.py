@@ -21,7 +21,7 @@ def trained_of(state):
     return {"student": state["student"]["params"], "method": state["method"]}
 
 
-def gradients(run, state, teacher, batch):
+def gradients(run, state, teacher, batch, term=None):
     """((loss, (Terms, clean view's logits (B, K), new batch_stats)), gradient by `trained_of`) of a step.
 
     With optimizer.accumulate_steps = k above 1 the batch is met in k parts, one after the other: loss and
@@ -31,11 +31,12 @@ def gradients(run, state, teacher, batch):
 
     Args:
       run, state, teacher, batch: as for `train_step`.
+      term: the name of the term whose gradient is asked for; None for that of their sum.
     """
     images, key = _views(run, state, batch)
     if run.config.optimizer.accumulate_steps == 1:
-        return _of_part(run, state, teacher, images, batch, key)
-    return _accumulated(run, state, teacher, images, batch, key)
+        return _of_part(run, state, teacher, images, batch, key, term)
+    return _accumulated(run, state, teacher, images, batch, key, term)
 
 
 def begun(run, state, teacher, batch):
@@ -60,7 +61,7 @@ def _views(run, state, batch):
     return views.make(crop_key, corruption_key, batch["image"], count, config, run.mesh), method_key
 
 
-def _of_part(run, state, teacher, images, batch, key):
+def _of_part(run, state, teacher, images, batch, key, term):
     """As `gradients`, of images that are met at once."""
     config, teacher_outputs = run.config, _taught(run, teacher, images)
 
@@ -68,7 +69,8 @@ def _of_part(run, state, teacher, images, batch, key):
         signals, batch_stats = _signals(run, state, trained, images, teacher_outputs, batch, key)
         terms = run.method.terms(config, signals)
         methods.check_terms(config.method, terms, state["memory"])
-        return sum(terms.losses.values()), (terms, signals.student.logits[:, 0], batch_stats)
+        value = terms.losses[term] if term else sum(terms.losses.values())
+        return value, (terms, signals.student.logits[:, 0], batch_stats)
 
     return jax.value_and_grad(loss, has_aux=True)(trained_of(state))
 
@@ -102,13 +104,13 @@ def _signals(run, state, trained, images, teacher_outputs, batch, key):
 # In parts
 
 
-def _accumulated(run, state, teacher, images, batch, key):
+def _accumulated(run, state, teacher, images, batch, key, term):
     count = run.config.optimizer.accumulate_steps
 
     def part(carried, number):
         gradient, batch_stats, memory = carried
         own = {**state, "student": {**state["student"], "batch_stats": batch_stats}, "memory": memory}
-        found = _of_part(run, own, teacher, *_part(run, number, images, batch, key))
+        found = _of_part(run, own, teacher, *_part(run, number, images, batch, key), term)
         (_, (terms, logits, batch_stats)), new = found
         gradient = jax.tree.map(lambda total, x: total + x / count, gradient, new)
         return (gradient, batch_stats, terms.memory), (terms.losses, terms.reliability, logits)

@@ -26,6 +26,7 @@ class Repeated(NamedTuple):
       start: the step of the checkpoint it was repeated from; 0 for a fresh state.
       metrics: the step's, {name: NumPy value}.
       before, gradient, after: {path: array} of the parameters, the network's and the method's own.
+      terms: {name of a term: {path: array}}, the gradient of each alone; {} where it was not asked for.
     """
 
     step: int
@@ -34,6 +35,7 @@ class Repeated(NamedTuple):
     before: dict[str, np.ndarray]
     gradient: dict[str, np.ndarray]
     after: dict[str, np.ndarray]
+    terms: dict[str, dict[str, np.ndarray]]
 
     def first_bad(self):
         """In words, the first leaf that is not finite, or whose norm is not in float32; "" if none."""
@@ -50,7 +52,7 @@ def is_bad(leaf):
         return not np.isfinite(np.float32(np.sum(np.square(leaf, dtype=np.float64))))
 
 
-def repeat(run, workdir, dataset, teacher, step):
+def repeat(run, workdir, dataset, teacher, step, by_term=False):
     """Repeat one step; writes nothing.
 
     Args:
@@ -59,6 +61,7 @@ def repeat(run, workdir, dataset, teacher, step):
       dataset: its data.Dataset.
       teacher: the teacher's variables on the mesh, () without one.
       step: which, from 1.
+      by_term: also the gradient of each term, each a program to compile.
     Returns:
       A Repeated.
     Raises:
@@ -75,11 +78,22 @@ def repeat(run, workdir, dataset, teacher, step):
     for before in range(done, step - 1):
         state, _ = train_step(state, teacher, batches(before))
     batch = batches(step - 1)
-    whole = replicated_on(run.mesh)
-    gradient = jax.jit(lambda *given: gradients(run, *given)[1], out_shardings=whole)(state, teacher, batch)
-    old, gradient = _leaves(trained_of(state)), _leaves(gradient)
+
+    def gradient(term=None):
+        of = jax.jit(lambda *given: gradients(run, *given, term)[1], out_shardings=replicated_on(run.mesh))
+        return _leaves(of(state, teacher, batch))
+
+    old, whole = _leaves(trained_of(state)), gradient()
+    names = _terms(run, state, teacher, batch) if by_term else ()
+    terms = {name: gradient(name) for name in names}
     state, metrics = train_step(state, teacher, batch)
-    return Repeated(step, done, jax.device_get(metrics), old, gradient, _leaves(trained_of(state)))
+    return Repeated(step, done, jax.device_get(metrics), old, whole, _leaves(trained_of(state)), terms)
+
+
+def _terms(run, state, teacher, batch):
+    """The names of the terms that a step's loss is the sum of."""
+    (_, (terms, _, _)), _ = jax.eval_shape(lambda *given: gradients(run, *given), state, teacher, batch)
+    return tuple(terms.losses)
 
 
 def _leaves(tree):

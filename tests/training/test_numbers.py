@@ -28,8 +28,8 @@ def replayed(capsys, *argv):
 
 
 def metrics_of(lines):
-    """{name: text} of what replay prints above its leaves."""
-    end = next(i for i, line in enumerate(lines) if "norms of each leaf" in line)
+    """{name: text} of what replay prints above its terms."""
+    end = next(i for i, line in enumerate(lines) if "of each term" in line)
     return dict(line.split() for line in lines[2:end])
 
 
@@ -73,12 +73,30 @@ def test_a_stop_names_the_leaf_and_replay_prints_the_step(make_config, digits, t
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_the_gradients_of_the_terms_add_up(make_config, digits, tmp_path):
+    run = make_run(make_config("augmix"), digits, None, 12)
+    found = repeat.repeat(run, tmp_path, digits, (), 3, by_term=True)
+    assert set(found.terms) == {"ce", "jsd"}
+    for path, whole in found.gradient.items():
+        parts = sum(gradient[path] for gradient in found.terms.values())
+        np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
+    whole, ce = (
+        np.concatenate([np.ravel(own[path]) for path in found.gradient])  # ERM has no parameters of its own
+        for own in (found.gradient, found.terms["ce"])
+    )
+    (line,) = (line for line in replay.table(found).splitlines() if line.endswith("  ce"))
+    norm, cosine = map(float, line.split()[:2])
+    assert norm == pytest.approx(np.sqrt(np.sum(ce**2)), rel=1e-4)
+    assert cosine == pytest.approx(np.sum(ce * whole) / np.sqrt(np.sum(ce**2) * np.sum(whole**2)), abs=1e-4)
+    assert repeat.repeat(run, tmp_path, digits, (), 1).terms == {}
+
+
 def test_a_leaf_whose_norm_overflows_is_bad_too():
     fine, nan = np.ones(3, np.float32), np.array([1, np.nan], np.float32)
     big = np.full(3, 1e30, np.float32)
     assert not repeat.is_bad(fine) and repeat.is_bad(nan) and repeat.is_bad(big)
     leaves = {"a": fine, "b": fine}
-    found = repeat.Repeated(1, 0, {}, leaves, {"a": fine, "b": nan}, {"a": nan, "b": nan})
+    found = repeat.Repeated(1, 0, {}, leaves, {"a": fine, "b": nan}, {"a": nan, "b": nan}, {})
     assert found.first_bad() == "the gradient of b"
     assert found._replace(gradient=leaves).first_bad() == "the new a (2 of 2 leaves)"
     assert found._replace(gradient=leaves, after=leaves).first_bad() == ""
