@@ -50,7 +50,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
     bar = functools.partial(tqdm, desc=config.method, disable=not config.log.progress, mininterval=1.0)
     every_epochs = config.eval.clean_every_epochs * batches.steps_per_epoch
     periods = (config.log.every_steps, config.checkpoint.every_steps, every_epochs)
-    owed = _owed(run, state, start, every_epochs, dataset, predict, workdir)
+    owed = _owed(run, state, start, batches.steps_per_epoch, dataset, predict, workdir)
     pending, clock, done, lengths = [], Clock(start), start, set()
     watch = Watch(config, dataset.num_classes, batches)
     with (
@@ -77,12 +77,12 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             logs = done % config.log.every_steps == 0 or done == steps
             evaluates = every_epochs > 0 and done % every_epochs == 0
             leaves = _asked(saves or logs or done // _ASK_STEPS > before // _ASK_STEPS)
-            values = {}
+            values, epoch = {}, {"epoch": done / batches.steps_per_epoch}
             if saves or logs or evaluates or leaves:
                 latest = _fetch_finite(pending, writer, watch, config.optimizer.skip_nonfinite)
                 progress.set_postfix(loss=f"{latest.get('loss', np.nan):.3f}", refresh=False)
             if logs:
-                values = {"epoch": done / batches.steps_per_epoch, "nan_count": 0, **latest}
+                values = {"nan_count": 0, **latest}
                 values |= clock.throughput(done, config.batch_size)
             if evaluates:
                 jax.block_until_ready(state)  # what is in flight is training, not evaluation
@@ -91,7 +91,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
                 values |= accuracy
                 leaves = leaves or not accuracy  # or the step that is saved would not be the one that owes it
             if values:
-                writer.write(done, values)
+                writer.write(done, epoch | values)
             if saves or leaves:
                 checkpoints.save(done, state)
             progress.update(done - before)
@@ -129,12 +129,14 @@ def _asked(due):
     return interrupt.asked() if processes.count() == 1 else due and processes.any_of(interrupt.asked())
 
 
-def _owed(run, state, start, every_epochs, dataset, predict, workdir):
+def _owed(run, state, start, steps_per_epoch, dataset, predict, workdir):
     """What the step that a run goes on from lacks: its evaluation, if that was given up for a signal."""
-    due = start > 0 and every_epochs > 0 and start % every_epochs == 0
-    if due and processes.decided(lacks, workdir, start, "clean_accuracy"):
-        return _clean_accuracy(run, state, dataset, predict)
-    return {}
+    every = run.config.eval.clean_every_epochs * steps_per_epoch
+    due = start > 0 and every > 0 and start % every == 0
+    if not (due and processes.decided(lacks, workdir, start, "clean_accuracy")):
+        return {}
+    accuracy = _clean_accuracy(run, state, dataset, predict)
+    return {"epoch": start / steps_per_epoch, **accuracy} if accuracy else {}
 
 
 def _clean_accuracy(run, state, dataset, predict):

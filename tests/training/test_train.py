@@ -77,7 +77,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(method, make_config, di
 
 @pytest.mark.parametrize("moment", some_slow(["step", "evaluation"], ["evaluation"]))
 def test_a_signal_saves_the_step_and_leaves(make_config, digits, tmp_path, monkeypatch, moment):
-    config = make_config("erm", **{"eval.clean_every_epochs": 1, "checkpoint.every_steps": 1000})
+    # Evaluated after steps 4, 8 and 12, and logged after 3, 6, 9 and 12.
+    config = make_config(
+        "erm", **{"eval.clean_every_epochs": 1, "checkpoint.every_steps": 1000, "log.every_steps": 3}
+    )
     whole = train.train_and_evaluate(config, tmp_path / "whole", digits)
     with monkeypatch.context() as patch:
         patch.setattr(interrupt, "_asked", threading.Event())
@@ -105,6 +108,7 @@ def test_a_signal_saves_the_step_and_leaves(make_config, digits, tmp_path, monke
 
     expected = lines("whole")
     assert [row["step"] for row in expected if "clean_accuracy" in row] == [4, 8, 12]
+    assert [row["epoch"] for row in expected] == [step / 4 for step in (3, 4, 6, 8, 9, 12)]
     assert lines("cut") == expected
 
 
