@@ -1,10 +1,15 @@
 """CRAFT (the paper): alignment and KD weighted by reliability, de-alignment by its complement."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from craft_jax import losses
 from craft_jax.methods.common import Method, Terms, cross_entropy, distilled_views, logit_kd, view_reads
+from craft_jax.models import Outputs
 
 
 def _terms(config, s):
@@ -13,13 +18,13 @@ def _terms(config, s):
     terms = {"ce": jnp.mean(cross_entropy(config, s))}
     if config.kd.weight:
         terms["kd"] = config.kd.weight * jnp.mean(r * logit_kd(config, s))
-    z_t = _embeddings(config, s.teacher) if _embeds(config) else None
+    z_t = embeddings(config, s.teacher) if _embeds(config) else None
     if config.contrastive.weight:
-        z_s = _embeddings(config, s.student, s.params["projections"])
+        z_s = embeddings(config, s.student, s.params["projections"])
         terms["contrastive"] = config.contrastive.weight * jnp.mean(r * _contrastive(config, s, z_t, z_s))
     if _dealigns(config):
         # Without the stop_gradient the projections alone could null u and leave the network as it was.
-        z_s = _embeddings(config, s.student, jax.lax.stop_gradient(s.params["projections"]))
+        z_s = embeddings(config, s.student, jax.lax.stop_gradient(s.params["projections"]))
         u = losses.fragility_directions(z_t, config.dealign.kind, config.dealign.eps)
         dealign = losses.dealignment(z_s, u, config.dealign.form)
         terms["dealign"] = config.dealign.weight * jnp.mean((1.0 - r) * dealign)
@@ -54,8 +59,10 @@ def _embeds(config):
     return config.contrastive.weight > 0 or _dealigns(config)
 
 
-def _embeddings(config, outputs, projections=None):
-    """Outputs with leaves (B, V, ...) -> (B, V, D) unit vectors of the configured stages."""
+def embeddings(
+    config: ConfigDict, outputs: Outputs, projections: Sequence[Array] | None = None
+) -> Float[Array, "B V D"]:
+    """Outputs with leaves (B, V, ...) as unit vectors of the stages of `contrastive.stages`."""
     stages = [outputs.stages[i - 1] for i in config.contrastive.stages]
     batch, views = stages[0].shape[:2]
     flat = [stage.reshape(batch * views, *stage.shape[2:]) for stage in stages]
