@@ -5,8 +5,10 @@ test images where none are), `--examples` of each. No student is needed, and non
 
   score       does the reliability differ from image to image, and does it know where the teacher errs? Views
               are drawn as training draws them. AUROC: the chance that an image on which the teacher is right
-              in every view scores above one on which it is not, 50 for a score that knows nothing; of r, its
-              parts, the entropy at other temperatures, and the oracle, which knows the label
+              scores above one on which it is wrong, 50 for a score that knows nothing; of r, its parts, the
+              entropy at other temperatures, and the oracle, which knows the label. Right on the clean view,
+              and right in every view: there views that disagree are wrong by definition, which favours
+              scores that read the agreement
   movement    how far each corruption moves the teacher's embedding (a unit vector), and how much of that all
               images share: the part of the squared movement that is the corruption's mean shift
   directions  how much of all corruptions' movement lies in its first directions (uncentred); and of the
@@ -148,7 +150,10 @@ def scored(logits: Float[np.ndarray, "N V K"], labels: Int[np.ndarray, " N"], se
         "agreement": 100 * float(agree.mean()),
         "entropy": float(-scores["-entropy, T=1"].mean()),
         "r": {"mean": float(r.mean()), "sd": float(r.std()), "deciles": _deciles(r)},
-        "auroc": {name: auroc(values, right.all(axis=1)) for name, values in scores.items()},
+        "auroc": {
+            "clean view": {name: auroc(values, right[:, 0]) for name, values in scores.items()},
+            "every view": {name: auroc(values, right.all(axis=1)) for name, values in scores.items()},
+        },
     }
 
 
@@ -266,9 +271,10 @@ def text(found):
     spread = [part["r"] for part in parts.values()]
     lines.append(("r: mean (SD)", *(f"{r['mean']:.3f} ({r['sd']:.3f})" for r in spread)))
     lines.append(("r: deciles", *(" ".join(f"{x:.2f}" for x in r["deciles"]) for r in spread)))
-    for score in next(iter(parts.values()))["auroc"]:
-        values = [part["auroc"][score] for part in parts.values()]
-        lines.append((f"AUROC: {score}", *("" if value is None else f"{value:.1f}" for value in values)))
+    for where, score in ((w, name) for w, its in next(iter(parts.values()))["auroc"].items() for name in its):
+        values = [part["auroc"][where][score] for part in parts.values()]
+        text = ("" if value is None else f"{value:.1f}" for value in values)
+        lines.append((f"AUROC, {where}: {score}", *text))
     moved = [(n, f"{m['length']:.3f}", f"{m['mean shift']:.1f}") for n, m in found["movement"].items()]
     within = found["directions"]
     shares = [(k, *(f"{value:.1f}" for value in its.values())) for k, its in within["parts"].items()]

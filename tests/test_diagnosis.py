@@ -37,7 +37,9 @@ def test_the_score_of_three_images():
     assert found["r"]["mean"] == pytest.approx(sum(expected) / 3, abs=1e-6)
     assert found["entropy"] == pytest.approx((2 * entropy(9.0) + entropy(1.0)) / 3, abs=1e-6)
     # The first image alone is right in both views; agreement ties it with the third, the oracle with none.
-    assert (found["auroc"]["agreement"], found["auroc"]["oracle"]) == (75.0, 100.0)
+    assert [found["auroc"]["every view"][name] for name in ("agreement", "oracle")] == [75.0, 100.0]
+    # The second is right on the clean view too, and agrees least.
+    assert [found["auroc"]["clean view"][name] for name in ("agreement", "oracle")] == [25.0, 100.0]
 
 
 def test_what_a_corruption_moves():
@@ -82,7 +84,11 @@ def test_a_teacher_is_looked_at(taught, digits):
     assert set(found["movement"]) == {"speckle_noise", "gaussian_blur", "contrast"}
     assert set(found["directions"]["parts"]["8"]) == {"all", "own", "trained"}
     said = diagnosis.text(json.loads(json.dumps(found)))
-    assert "AUROC: oracle" in said and "| contrast" in said and "evaluated, in those of the trained %" in said
+    assert (
+        "AUROC, clean view: oracle" in said
+        and "| contrast" in said
+        and "evaluated, in those of the trained %" in said
+    )
 
 
 def test_views_that_are_no_corruptions_have_no_first_directions(taught):
