@@ -6,7 +6,7 @@ import pytest
 
 from craft_jax.runs import machine
 
-TWO = "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nflags\t\t: a\n"
+TWO = "processor : 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\nprocessor : 1\nflags : a\n"
 
 
 @pytest.mark.parametrize(
