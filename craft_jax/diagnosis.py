@@ -1,19 +1,18 @@
 """What a teacher has to give CRAFT: `python -m craft_jax.diagnosis --config=configs/craft.py:PRESET`.
 
-The teacher alone (--config.teacher.checkpoint=DIR), on training images and on those held out of training (the
-test images where none are), `--examples` of each. No student is needed, and none is trained.
+The teacher alone (--config.teacher.checkpoint=DIR), on `--examples` of the images held out of training (the
+test images where none are), for the score on as many training images too. No student is needed or trained.
 
   score       does the reliability differ from image to image, and does it know where the teacher errs? Views
-              are drawn as training draws them. AUROC: the chance that an image on which the teacher is right
-              scores above one on which it is wrong, 50 for a score that knows nothing; of r, its parts, the
-              entropy at other temperatures, and the oracle, which knows the label. Right on the clean view,
-              and right in every view: there views that disagree are wrong by definition, which favours
-              scores that read the agreement
+              as training draws them, in whole batches. AUROC: the chance that an image on which the teacher
+              is right scores above one on which it is wrong, 50 for a score that knows nothing. "Every view"
+              favours what reads the agreement: views that disagree cannot all be right
   movement    how far each corruption moves the teacher's embedding (a unit vector), and how much of that all
               images share: the part of the squared movement that is the corruption's mean shift
   directions  how much of all corruptions' movement lies in its first directions (uncentred); and of the
               movement under the evaluated corruptions in the first directions of those trained on, which are
-              all that de-alignment can learn from, beside the first of its own, the most that so many hold
+              all that de-alignment can learn from, beside the first of its own, the most that so many hold,
+              and those in which clean images differ, along which any disturbance would move
 """
 
 import sys
@@ -24,12 +23,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from craft_jax import data, errors, files, losses, streams, views
-from craft_jax.config import command
+from craft_jax.config import command, tree
 from craft_jax.errors import ConfigError
 from craft_jax.evaluation import evaluate
 from craft_jax.mesh import make_mesh, put, replicated_on, split_over
 from craft_jax.report import tables
-from craft_jax.runs import compilation_cache, teachers
+from craft_jax.runs import compilation_cache, results, teachers
 from craft_jax.training.gradients import forward
 
 TEMPERATURES = (2.0, 4.0)
@@ -40,6 +39,7 @@ PERCENT = ("clean", "corrupted", "agreement")
 WHOSE = {
     "all": "all movement %",
     "own": "evaluated %",
+    "clean": "evaluated, in those of clean images %",
     "trained": "evaluated, in those of the trained %",
 }
 
@@ -90,22 +90,23 @@ def of_teacher(config, examples):
     score = {}
     for name, (images, labels) in parts.items():
         count = min(examples, len(labels)) // config.batch_size * config.batch_size
-        if not count:
+        if count <= 0:
             raise ConfigError(
                 f"--examples: {examples}, of {len(labels)} {name} images; allowed: config.batch_size "
                 f"({config.batch_size}) or more"
             )
         score[name] = scored(_logits(teacher, images, count, config), labels[:count], config.reliability)
-    moved = _moved(teacher, held_out.images[:examples], config)
-    trained = config.views.corruptions if config.views.kind == "corruptions" else ()
+    clean, moved = _moved(teacher, held_out.images[:examples], config)
     return {
         "teacher": teacher.record["params_sha256"],
-        "dataset": dataset.fingerprint,
-        "examples": examples,
-        "severities": SEVERITIES,
+        "data": data.record(dataset),
+        "config": tree.to_json(config),
+        **results.circumstances(config),
+        "seed": SEED,
         "score": score,
+        "moved": {"examples": len(clean), "severities": SEVERITIES, "split": held_out.split},
         "movement": {name: movement(shifts) for name, shifts in moved.items()},
-        "directions": directions(moved, trained, config.eval.corruptions),
+        "directions": directions(clean, moved, _trained(config), config.eval.corruptions),
     }
 
 
@@ -141,6 +142,7 @@ def scored(logits: Float[np.ndarray, "N V K"], labels: Int[np.ndarray, " N"], se
     scores = {"r": r, "agreement": agree}
     for temperature in (1.0, *TEMPERATURES):
         scores[f"-entropy, T={temperature:g}"] = -_entropy(logits / temperature)
+    scores["-entropy, clean view"] = -_entropy(logits[:, :1])
     scores["clean confidence"] = p[:, 0].max(axis=1)
     scores["oracle"] = np.mean(np.take_along_axis(p, labels[:, None, None], axis=2), axis=(1, 2))
     return {
@@ -183,8 +185,12 @@ def auroc(scores: Float[np.ndarray, " N"], positive: Bool[np.ndarray, " N"]) -> 
 # The movement
 
 
+def _trained(config):
+    return config.views.corruptions if config.views.kind == "corruptions" else ()
+
+
 def _moved(teacher, images, config):
-    """{corruption: (N, D) shifts of the embedding, over `SEVERITIES`}, of those trained on and evaluated."""
+    """(embeddings of clean images (N, D), {corruption: (N', D) shifts of them, over `SEVERITIES`})."""
     mesh = make_mesh()
     variables = put(teacher.variables, replicated_on(mesh))
 
@@ -198,10 +204,9 @@ def _moved(teacher, images, config):
         return evaluate.logits_of([network], images, config.eval.batch_size, mesh, name, severity)[0]
 
     clean = embedded()
-    trained = config.views.corruptions if config.views.kind == "corruptions" else ()
-    return {
+    return clean, {
         name: np.concatenate([embedded(name, severity) - clean for severity in SEVERITIES])
-        for name in dict.fromkeys((*trained, *config.eval.corruptions))
+        for name in dict.fromkeys((*_trained(config), *config.eval.corruptions))
     }
 
 
@@ -212,26 +217,32 @@ def movement(shifts: Float[np.ndarray, "N D"]) -> dict:
     return {"length": square**0.5, "mean shift": 100 * common / square if square else 0.0}
 
 
-def directions(moved: dict, trained: tuple, evaluated: tuple) -> dict:
+def directions(clean: Float[np.ndarray, "N D"], moved: dict, trained: tuple, evaluated: tuple) -> dict | None:
     """How much movement few directions hold, each corruption weighing the same.
 
     Args:
+      clean: embeddings of clean images.
       moved: {corruption: (N, D) shifts}.
       trained, evaluated: corruptions of it.
     Returns:
       {"dimensions": D; "cosine": the mean |cosine| of two corruptions' mean shifts, None of one alone;
       "parts": {k: percent of the squared movement, "all": of all in its first k directions, "own": of the
-      evaluated in theirs, "trained": of the evaluated in those of the trained, where there are any}}.
+      evaluated in theirs, "clean": in the first k in which clean images differ, "trained": in those of the
+      trained, where there are any}}; None where no evaluated corruption moves anything.
     """
-    everything, own = _energy(moved, moved), _energy(moved, evaluated)
-    taught = _energy(moved, evaluated, trained) if trained else None
-    parts = {
-        str(k): {
-            **{"all": 100 * float(everything[:k].sum()), "own": 100 * float(own[:k].sum())},
-            **({"trained": 100 * float(taught[:k].sum())} if trained else {}),
-        }
-        for k in DIRECTIONS
+    moved = {name: shifts for name, shifts in moved.items() if np.any(shifts)}
+    trained, evaluated = ([name for name in names if name in moved] for names in (trained, evaluated))
+    if not evaluated:
+        return None
+    everything, second = _scatter(moved, moved), _scatter(moved, evaluated)
+    differ = _scatter({"clean": clean - clean.mean(axis=0)}, ["clean"])
+    energies = {
+        "all": _energy(everything, everything),
+        "own": _energy(second, second),
+        "clean": _energy(second, differ),
+        **({"trained": _energy(second, _scatter(moved, trained))} if trained else {}),
     }
+    parts = {str(k): {name: 100 * float(e[:k].sum()) for name, e in energies.items()} for k in DIRECTIONS}
     mean = np.array([shifts.mean(axis=0, dtype=np.float64) for shifts in moved.values()])
     mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
     cosines = np.abs(mean @ mean.T)[np.triu_indices(len(mean), 1)]
@@ -242,11 +253,9 @@ def directions(moved: dict, trained: tuple, evaluated: tuple) -> dict:
     }
 
 
-def _energy(moved, of, by=None):
-    """(D,): the parts of some corruptions' squared movement along the directions of others', or their own,
-    in which those move most first."""
-    second = _scatter(moved, of)
-    _, vectors = np.linalg.eigh(_scatter(moved, by or of))
+def _energy(second, by):
+    """(D,): the parts of second moments (D, D) along the eigenvectors of others', those with most first."""
+    _, vectors = np.linalg.eigh(by)
     return np.einsum("dk,de,ek->k", vectors, second, vectors)[::-1] / np.trace(second)
 
 
@@ -257,10 +266,6 @@ def _scatter(moved, names):
         shifts = np.asarray(moved[name], np.float64)
         total += shifts.T @ shifts / np.sum(shifts**2)
     return total
-
-
-# ----------------------------------------------------------------------------------------------------
-# In words
 
 
 def text(found):
@@ -276,16 +281,16 @@ def text(found):
         text = ("" if value is None else f"{value:.1f}" for value in values)
         lines.append((f"AUROC, {where}: {score}", *text))
     moved = [(n, f"{m['length']:.3f}", f"{m['mean shift']:.1f}") for n, m in found["movement"].items()]
-    within = found["directions"]
-    shares = [(k, *(f"{value:.1f}" for value in its.values())) for k, its in within["parts"].items()]
-    kinds = [WHOSE[kind] for kind in next(iter(within["parts"].values()))]
     told = [
         tables.table(("", *parts), lines),
         tables.table(("corruption", "movement", "mean shift %"), moved),
-        tables.table((f"directions of {within['dimensions']}", *kinds), shares),
     ]
-    if within["cosine"] is not None:
-        told.append(f"mean |cosine| of two corruptions' mean shifts: {within['cosine']:.2f}")
+    if within := found["directions"]:
+        shares = [(k, *(f"{value:.1f}" for value in its.values())) for k, its in within["parts"].items()]
+        kinds = [WHOSE[kind] for kind in next(iter(within["parts"].values()))]
+        told.append(tables.table((f"directions of {within['dimensions']}", *kinds), shares))
+        if within["cosine"] is not None:
+            told.append(f"mean |cosine| of two corruptions' mean shifts: {within['cosine']:.2f}")
     return "\n\n".join(told)
 
 

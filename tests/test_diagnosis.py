@@ -55,15 +55,19 @@ def test_directions_that_corruptions_share():
         "a": np.array([10 * axes[0], 10 * axes[0], 10 * axes[1], 10 * axes[0]]),  # 3/4 along 0, 1/4 along 1
         "b": np.array([axes[1], axes[2]]),  # half along 1, half along 2
     }
-    found = diagnosis.directions(moved, ("a",), ("b",))
+    clean = np.array([axes[2], -axes[2], axes[0] / 2, -axes[0] / 2])  # they differ along 2 first, then 0
+    found = diagnosis.directions(clean, moved, ("a",), ("b",))
     # Together: 0.75 along 0, 0.25 + 0.5 along 1, 0.5 along 2, of 2; b in a's first direction: nothing.
-    assert found["parts"]["1"] == pytest.approx({"all": 37.5, "own": 50.0, "trained": 0.0}, abs=1e-9)
+    first = {"all": 37.5, "own": 50.0, "clean": 50.0, "trained": 0.0}
+    assert found["parts"]["1"] == pytest.approx(first, abs=1e-9)
     assert found["parts"]["4"]["all"] == found["parts"]["4"]["own"] == pytest.approx(100.0)
     means = np.array([[7.5, 2.5, 0.0], [0.0, 0.5, 0.5]])
     cosine = means[0] @ means[1] / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
     assert (found["dimensions"], found["cosine"]) == (12, pytest.approx(cosine))
-    alone = diagnosis.directions({"a": moved["a"]}, (), ("a",))
-    assert alone["cosine"] is None and set(alone["parts"]["1"]) == {"all", "own"}
+    still = {"a": moved["a"], "b": np.zeros((2, 12))}
+    alone = diagnosis.directions(clean, still, ("b",), ("a", "b"))
+    assert alone["cosine"] is None and set(alone["parts"]["1"]) == {"all", "own", "clean"}
+    assert diagnosis.directions(clean, still, ("a",), ("b",)) is None
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ def test_a_teacher_is_looked_at(taught, digits):
     found = diagnosis.of_teacher(taught(), 40)
     assert found["score"]["training"]["examples"] == found["score"]["test"]["examples"] == 32  # whole batches
     assert set(found["movement"]) == {"speckle_noise", "gaussian_blur", "contrast"}
-    assert set(found["directions"]["parts"]["8"]) == {"all", "own", "trained"}
+    assert set(found["directions"]["parts"]["8"]) == {"all", "own", "clean", "trained"}
     said = diagnosis.text(json.loads(json.dumps(found)))
     assert (
         "AUROC, clean view: oracle" in said
@@ -117,5 +121,6 @@ def test_what_cannot_be_looked_at(words, message, capsys):
 
 
 def test_fewer_images_than_a_batch(taught):
-    with pytest.raises(diagnosis.ConfigError, match=r"--examples: 8, of 72 training images; allowed: .*16"):
-        diagnosis.of_teacher(taught(), 8)
+    for examples in (8, -20):
+        with pytest.raises(diagnosis.ConfigError, match=rf"--examples: {examples}, of 72 training .*16"):
+            diagnosis.of_teacher(taught(), examples)

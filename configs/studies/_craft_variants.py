@@ -26,7 +26,7 @@ def get_config(preset=""):
         config.variant = {
             "base": "craft",
             "consistency": 0.0,  # weight of the Jensen-Shannon divergence of the student's views (AugMix's)
-            "target_reliability": False,  # r of the clean view alone, where all targets and anchors come from
+            "confidence": False,  # r is the teacher's largest probability on the clean view, its targets'
             "rank": 0,  # de-align from so many first directions of the teacher's shifts so far; 0: as CRAFT
             "class_positives": False,  # all images of the anchor's class are positives, each by itself
         }
@@ -38,7 +38,10 @@ def terms(config, s):
     if variant.base == "kd":
         found = Terms(kd.METHOD.terms(base, s).losses)
     else:
-        found = craft.METHOD.terms(base, _of_clean_view(s) if variant.target_reliability else s)
+        found = craft.METHOD.terms(base, s)
+        if variant.confidence:
+            r = jnp.max(jax.nn.softmax(jax.lax.stop_gradient(s.teacher.logits[:, 0])), axis=1)
+            found = craft.weighted(base, s, r)
         found = _replaced(config, s, found)
     if variant.consistency:
         consistency = variant.consistency * jnp.mean(losses.jensen_shannon(s.student.logits))
@@ -54,13 +57,6 @@ def _base(config):
     if config.variant.class_positives:
         config.contrastive.weight = 0.0
     return config
-
-
-def _of_clean_view(s):
-    """Signals whose teacher says of every view what it says of the clean one: of r alone, all else reads
-    the clean view's logits."""
-    logits = jnp.broadcast_to(s.teacher.logits[:, :1], s.teacher.logits.shape)
-    return s._replace(teacher=s.teacher._replace(logits=logits))
 
 
 def _replaced(config, s, found):

@@ -1,10 +1,10 @@
-"""One pair at 32x32: does the difference between CRAFT+ and KD with clean targets look the same there?
+"""One pair at 32x32: the difference between CRAFT+ and KD with clean targets there.
 
 Protocol, fixed before primary.py's runs were compared: CIFAR-10 at its own size, preset cifar10_cpu
 (ResNet-20, 10 epochs, to ResNet-8, 10 epochs, one corrupted view, all 50,000 training images), the weights
 that were chosen at 16x16, seed 0, the first 2,000 test images under the fifteen corruptions. One pair has an
-interval over test images and none over seeds: it can contradict primary.py's answer, and alone it supports
-nothing.
+interval over test images and none over seeds: it neither supports nor contradicts primary.py's answer, and
+shows what one pair is like at that size.
 
     python -m craft_jax.study configs/studies/confirm.py --out=DIR --results=results/cifar10_32 \\
       --config.data.dir=DATA

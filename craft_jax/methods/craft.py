@@ -8,13 +8,30 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from craft_jax import losses
-from craft_jax.methods.common import Method, Terms, cross_entropy, distilled_views, logit_kd, view_reads
+from craft_jax.methods.common import (
+    Method,
+    Signals,
+    Terms,
+    cross_entropy,
+    distilled_views,
+    logit_kd,
+    view_reads,
+)
 from craft_jax.models import Outputs
 
 
 def _terms(config, s):
-    """Paper, section 3.5, with r and the fragility direction u constant in the student's gradient."""
-    r = _reliability(config, s)
+    return weighted(config, s, _reliability(config, s))
+
+
+def weighted(config: ConfigDict, s: Signals, r: Float[Array, " B"]) -> Terms:
+    """Paper, section 3.5, with r and the fragility direction u constant in the student's gradient.
+
+    Args:
+      config: reads what `METHOD.reads` says, but for reliability.*.
+      s: the Signals.
+      r: the reliability of each image, in [0, 1]; no gradient flows through it.
+    """
     terms = {"ce": jnp.mean(cross_entropy(config, s))}
     if config.kd.weight:
         terms["kd"] = config.kd.weight * jnp.mean(r * logit_kd(config, s))

@@ -27,7 +27,8 @@ _OTHERS_SHOWN = ("arm", "baseline", "metric", "n", "difference", "95% interval",
 def planned(study):
     """The Table "comparisons" of a Study, a row a planned comparison.
 
-    None is tested before all its planned pairs are in: a p that is looked at as it falls is no p.
+    None is tested while a planned pair is still to come: whoever tests as runs come in can stop at a good
+    moment. Pairs that can no longer come, of a run that stopped, are named in the note.
     """
     found = [_compare(study, comparison, test=True) for comparison in study.planned]
     family = len(found)
@@ -88,7 +89,7 @@ def _compare(study, comparison, test):
     tested = statistics.paired_test(matched.first, matched.second)
     notes = list(matched.refused)
     if test and _is_open(study, comparison):
-        notes.append("not tested before all planned pairs are in")
+        notes.append("not tested while pairs are to come")
         test = False
     elif tested.why_not and (test or spread.sd == 0):
         notes.append(tested.why_not)

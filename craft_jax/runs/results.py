@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import jax
+import ml_collections
 
 from craft_jax import data, errors, files, processes, streams
 from craft_jax.config import tree
@@ -148,6 +149,19 @@ def resumes(workdir):
     return steps
 
 
+def circumstances(config: ml_collections.ConfigDict) -> dict:
+    """By what, where and when figures are made now, as records of them hold it."""
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "processor": machine.processor(),
+        "arithmetic": arithmetic(config),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
 def write(config, workdir, dataset, teacher, result):
     """Complete a run's result with what produced it, and write DIR/results.json.
 
@@ -171,13 +185,7 @@ def write(config, workdir, dataset, teacher, result):
         "started_from": directory.started_from(workdir),
         "data": data.record(dataset),
         "config": tree.to_json(config),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "processor": machine.processor(),
-        "arithmetic": arithmetic(config),
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **circumstances(config),
     }
     files.write_json(Path(workdir) / "results.json", result)
     return result

@@ -3,11 +3,12 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from craft_jax import losses, methods
-from tests.methods.references import ref_embed, ref_reliability, ref_terms
+from tests.methods.references import ref_embed, ref_reliability, ref_terms, softmax
 from tests.methods.signals import LABELS, B, M, make_config, make_signals, terms_of
 
 VIEWS = range(M + 1)
@@ -63,13 +64,22 @@ def test_consistency_is_one_more_term(base):
     assert methods.METHODS["craft_variants"].views(config)[0] == M + 1
 
 
-def test_the_reliability_of_the_target_reads_the_clean_view_alone():
-    config = made(target_reliability=True)
+def test_the_confidence_on_the_clean_view_weighs_every_term():
+    config = made(confidence=True)
     s = make_signals(config)
-    logits = np.asarray(s.teacher.logits, np.float64)
-    q = config.reliability
-    expected = [ref_reliability(logits[b, :1], q.alpha, q.beta, q.gamma) for b in range(B)]
-    np.testing.assert_allclose(terms_of(config, s).reliability, expected, rtol=1e-5)
+    found = terms_of(config, s)
+    r = np.array([max(softmax(np.asarray(s.teacher.logits[b, 0], np.float64))) for b in range(B)])
+    np.testing.assert_allclose(found.reliability, r, rtol=1e-5)
+    # An r that is the same for all images gives the terms' unweighted means; theirs are linear in r.
+    plain = made()
+    one = np.array([terms_with(plain, s, jnp.eye(B)[b])["kd"] for b in range(B)])
+    assert found.losses["kd"] == pytest.approx(float(one @ r), rel=1e-5)
+    others = np.array([terms_with(plain, s, 1 - jnp.eye(B)[b])["dealign"] for b in range(B)])
+    assert found.losses["dealign"] == pytest.approx(float(others @ (1 - r)), rel=1e-5)
+
+
+def terms_with(config, s, r):
+    return methods.craft.weighted(config, s, r).losses
 
 
 def test_positives_of_the_class():

@@ -80,15 +80,23 @@ def test_the_gradients_of_the_terms_add_up(make_config, digits, tmp_path):
     for path, whole in found.gradient.items():
         parts = sum(gradient[path] for gradient in found.terms.values())
         np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
-    whole, ce = (
-        np.concatenate([np.ravel(own[path]) for path in found.gradient])  # ERM has no parameters of its own
-        for own in (found.gradient, found.terms["ce"])
-    )
-    (line,) = (line for line in replay.table(found).splitlines() if line.endswith("  ce"))
-    norm, cosine = map(float, line.split()[:2])
-    assert norm == pytest.approx(np.sqrt(np.sum(ce**2)), rel=1e-4)
-    assert cosine == pytest.approx(np.sum(ce * whole) / np.sqrt(np.sum(ce**2) * np.sum(whole**2)), abs=1e-4)
     assert repeat.repeat(run, tmp_path, digits, (), 1).terms == {}
+
+
+def test_a_terms_share_is_of_the_network_alone():
+    whole = {
+        "student/a": np.float32([3.0, 0.0]),
+        "student/b": np.float32([4.0]),
+        "method/c": np.float32([9.0]),
+    }
+    ce = {"student/a": np.float32([0.0, 2.0]), "student/b": np.float32([0.5]), "method/c": np.float32([7.0])}
+    found = repeat.Repeated(
+        1, 0, {}, whole, whole, whole, {"ce": ce, "none": {k: 0 * v for k, v in ce.items()}}
+    )
+    rows = {line.split()[-1]: line.split()[:2] for line in replay.table(found).splitlines()}
+    norm = (2.0**2 + 0.5**2) ** 0.5
+    assert [float(x) for x in rows["ce"]] == pytest.approx([norm, 4 * 0.5 / (5 * norm)], abs=1e-4)
+    assert [float(x) for x in rows["none"]] == [0.0, 0.0]
 
 
 def test_a_leaf_whose_norm_overflows_is_bad_too():
