@@ -184,7 +184,7 @@ def test_files_in_place_of_directories(tmp_path, capsys):
 def test_the_projects_own_results_are_read(capsys):
     folder = Path(__file__).parents[2] / "results" / "digits"
     paths = sorted(str(path) for path in folder.glob("*-seed*.json"))  # not the study's own file
-    assert len(paths) == 57
+    assert len(paths) == 95
     assert report.main(paths) == 0
     rows = capsys.readouterr().out.splitlines()[2 : 2 + len(paths)]
     assert [cells_of(row)[0] for row in rows] == [Path(path).stem for path in paths]
