@@ -63,7 +63,8 @@ def _row(run):
         *(result.get(key) for key in ("clean_accuracy", "robust_accuracy", "primary_metric", "nan_count")),
         *(result.get("examples"), _hardware(result), result.get("date")),
         *(commit(result), configuration(result), result.get("draws"), result.get("params_sha256")),
-        "; ".join(marks(result)) if result["status"] == "done" else "",
+        # Evaluations beside a run's own have no status: they are written once, when done.
+        "; ".join(marks(result)) if result.get("status", "done") == "done" else "",
     )
 
 

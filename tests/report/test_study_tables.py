@@ -103,6 +103,22 @@ def test_a_comparison_is_tested_when_no_pair_is_to_come(tmp_path):
     assert pick(rows, baseline="crd")["p"] != ""  # seed 3 was never planned there
 
 
+def test_further_evaluations_are_written_apart(tmp_path):
+    arms = {"kd": of(KD), "erm": of(ERM)}
+    study(tmp_path / "s", arms, [("kd", "erm", "robust")], "erm")
+    for arm, of_seed in arms.items():
+        for seed, own in of_seed.items():
+            again = {**own, "robust_accuracy": own["robust_accuracy"] - 10}
+            del again["status"]  # evaluations beside a run's own have none
+            write(tmp_path / "s" / arm / f"seed{seed}" / "eval" / "c_bar.json", again)
+    made(tmp_path, tmp_path / "s")
+    tables = tmp_path / "out" / "evaluations" / "tables"
+    rows = list(csv.DictReader((tables / "arms.csv").open(newline="")))
+    assert float(pick(rows, arm="kd")["robust_mean"]) == pytest.approx(sum(KD) / 3 - 10)
+    rows = list(csv.DictReader((tables / "runs.csv").open(newline="")))
+    assert len(rows) == 6 and all(row["status"] == "done" and row["marks"] for row in rows)
+
+
 def test_what_is_not_planned_has_no_p(tmp_path):
     arms = {"a": of(KD), "b": of(ERM), "base": of((60.0, 61.0, 63.0))}
     study(tmp_path / "s", arms, [("a", "b", "robust")], "base")
