@@ -278,8 +278,8 @@ def text(found):
     lines.append(("r: deciles", *(" ".join(f"{x:.2f}" for x in r["deciles"]) for r in spread)))
     for where, score in ((w, name) for w, its in next(iter(parts.values()))["auroc"].items() for name in its):
         values = [part["auroc"][where][score] for part in parts.values()]
-        text = ("" if value is None else f"{value:.1f}" for value in values)
-        lines.append((f"AUROC, {where}: {score}", *text))
+        shown = ("" if value is None else f"{value:.1f}" for value in values)
+        lines.append((f"AUROC, {where}: {score}", *shown))
     moved = [(n, f"{m['length']:.3f}", f"{m['mean shift']:.1f}") for n, m in found["movement"].items()]
     told = [
         tables.table(("", *parts), lines),

@@ -77,7 +77,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
             logs = done % config.log.every_steps == 0 or done == steps
             evaluates = every_epochs > 0 and done % every_epochs == 0
             leaves = _asked(saves or logs or done // _ASK_STEPS > before // _ASK_STEPS)
-            values, epoch = {}, {"epoch": done / batches.steps_per_epoch}
+            values = {}
             if saves or logs or evaluates or leaves:
                 latest = _fetch_finite(pending, writer, watch, config.optimizer.skip_nonfinite)
                 progress.set_postfix(loss=f"{latest.get('loss', np.nan):.3f}", refresh=False)
@@ -91,7 +91,7 @@ def fit(run, state, teacher, start, steps, dataset, checkpoints, predict, workdi
                 values |= accuracy
                 leaves = leaves or not accuracy  # or the step that is saved would not be the one that owes it
             if values:
-                writer.write(done, epoch | values)
+                writer.write(done, {"epoch": done / batches.steps_per_epoch, **values})
             if saves or leaves:
                 checkpoints.save(done, state)
             progress.update(done - before)

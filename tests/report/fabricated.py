@@ -1,5 +1,6 @@
 """Small results, studies of them and per-image correctness, made up for tests of the report."""
 
+import csv
 import json
 import zlib
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from craft_jax import corruptions
 from craft_jax.evaluation import robustness
+from craft_jax.report import __main__ as report
 
 
 def result(seed=0, clean=90.0, robust=70.0, config=None, **changes):
@@ -153,3 +155,27 @@ def whole_study(folder, arms, seeds, planned=(), baseline="", **changes):
             if method != "erm":
                 features(folder / arm / f"seed{seed}")
     return path
+
+
+# ----------------------------------------------------------------------------------------------------
+# What the report makes of them
+
+
+def of(values, **changes):
+    return {seed: result(seed, robust=value, **changes) for seed, value in enumerate(values)}
+
+
+def made(tmp_path, *paths):
+    """{table: rows as dicts} that the report writes."""
+    assert report.main([*map(str, paths), f"--out={tmp_path / 'out'}"]) == 0
+    return read(tmp_path / "out" / "tables")
+
+
+def read(folder):
+    names = ("arms", "comparisons", "differences")
+    return {name: list(csv.DictReader((folder / f"{name}.csv").open(newline=""))) for name in names}
+
+
+def pick(rows, **wanted):
+    (row,) = (row for row in rows if all(row[key] == value for key, value in wanted.items()))
+    return row
