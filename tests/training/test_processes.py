@@ -43,6 +43,14 @@ sys.exit(main())
 """
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """What is started here heeds SIGINT, also where a shell's `&`, which ignores it, started pytest."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def address():
     with socket.socket() as free:
